@@ -1,0 +1,17 @@
+// Package build turns a parsed Dockerfile into an image in the store.
+//
+// It works in two halves. Plan is pure: from a Dockerfile, arguments and a
+// target it makes a Graph of Steps, and nothing later reads Dockerfile text.
+// Builder.Build has the effects: it walks the graph, a step as soon as its
+// inputs are there, and gives each step a State, an immutable value of image
+// config, build arguments in scope and layers.
+//
+// Every step that can change the root filesystem is {key, run}: key reads the
+// input State and gives a cache.Key over the content of what the step can see;
+// run is called on a miss only and gives one layer. Config instructions have
+// no key: they are functions from State to State. All key recipes stand side
+// by side in key.go.
+//
+// The package reads no flags, prints nothing and dials nobody: base images
+// come through the Bases interface, progress leaves through Options.Events.
+package build

@@ -1,0 +1,194 @@
+package build
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ocibuild/ocibuild/parser"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Graph is the plan of a build: the steps that the target needs, in an order
+// in which every step comes after its inputs. It is plain data.
+type Graph struct {
+	Dockerfile *parser.Dockerfile
+	Steps      []*Step
+	// Target is the step whose State becomes the image.
+	Target *Step
+	// Warnings are what the plan found worth telling.
+	Warnings []parser.Warning
+	opts     PlanOptions
+	globals  scope
+}
+
+// Step is one node of the graph: an instruction and the steps whose State it
+// reads. Exactly one of Instr and Base is set, except for `FROM scratch` and
+// `FROM stage`, which have neither and an Instr of *parser.From.
+type Step struct {
+	// ID is the step's place in Graph.Steps, from 0.
+	ID int
+	// Stage is the stage the step belongs to; nil for an image that only
+	// `--from=image` names.
+	Stage *parser.Stage
+	// Instr is the instruction, unexpanded.
+	Instr parser.Instruction
+	// Parent is the step whose State this one continues; nil at a stage's start.
+	Parent *Step
+	// Sources are the last steps of the stages and images that --from names,
+	// in the order of the instruction's flags; a nil stands for the context.
+	Sources []*Step
+	// Base is the reference of the image this step brings in, with its default tag.
+	Base string
+	// Platform is the platform of the stage.
+	Platform ocispec.Platform
+	// Trigger says that the instruction is an ONBUILD trigger of the base.
+	Trigger bool
+	// Number and Of place the step among the steps of its stage that do work
+	// ("[build 2/5]"); 0 for steps that only change the config.
+	Number, Of int
+	// target says that this is the stage the build was asked for.
+	stageArgs scope
+}
+
+// Working reports whether the step may do work worth showing: bring in an
+// image, or change files. The others only change the image config.
+func (s *Step) Working() bool {
+	switch s.Instr.(type) {
+	case *parser.Run, *parser.Copy, *parser.Add, *parser.Workdir:
+		return true
+	}
+	return s.Base != ""
+}
+
+// Name is the step as progress shows it: "[build 2/5] RUN make".
+func (s *Step) Name() string {
+	text := "FROM " + s.Base
+	if s.Instr != nil && s.Base == "" {
+		text = strings.Join(strings.Fields(s.Instr.Text()), " ")
+	}
+	if prefix := s.prefix(); prefix != "" {
+		return prefix + " " + text
+	}
+	return text
+}
+
+func (s *Step) prefix() string {
+	if s.Stage == nil {
+		return "[context]"
+	}
+	name := s.StageName()
+	switch {
+	case s.Number == 0:
+		return "[" + name + "]"
+	default:
+		return fmt.Sprintf("[%s %d/%d]", name, s.Number, s.Of)
+	}
+}
+
+// StageName is the stage's name, or "stage-N" for one without.
+func (s *Step) StageName() string {
+	if s.Stage == nil {
+		return ""
+	}
+	if s.Stage.Name != "" {
+		return s.Stage.Name
+	}
+	return fmt.Sprintf("stage-%d", s.Stage.Index)
+}
+
+// inputs are all steps that must be finished before s.
+func (s *Step) inputs() []*Step {
+	var in []*Step
+	if s.Parent != nil {
+		in = append(in, s.Parent)
+	}
+	for _, src := range s.Sources {
+		if src != nil {
+			in = append(in, src)
+		}
+	}
+	return in
+}
+
+// Bases lists the distinct images the graph brings in, by reference and
+// platform, in the order of the steps.
+func (g *Graph) Bases() []*Step {
+	var out []*Step
+	for _, s := range g.Steps {
+		if s.Base != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// stepJSON is the printed form of a step.
+type stepJSON struct {
+	ID       int    `json:"id"`
+	Name     string `json:"name"`
+	Stage    string `json:"stage,omitempty"`
+	Line     int    `json:"line,omitempty"`
+	Base     string `json:"base,omitempty"`
+	Inputs   []int  `json:"inputs"`
+	Platform string `json:"platform"`
+	Target   bool   `json:"target,omitempty"`
+}
+
+func (g *Graph) printed() []stepJSON {
+	out := make([]stepJSON, 0, len(g.Steps))
+	for _, s := range g.Steps {
+		j := stepJSON{
+			ID: s.ID, Name: s.Name(), Stage: s.StageName(), Base: s.Base,
+			Inputs: []int{}, Platform: platformString(s.Platform), Target: s == g.Target,
+		}
+		if s.Instr != nil {
+			j.Line = s.Instr.Range().Start
+		}
+		for _, in := range s.inputs() {
+			j.Inputs = append(j.Inputs, in.ID)
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
+// WriteJSON prints the graph as {"steps": [{id, name, stage, line, base, inputs, platform, target}]}.
+func (g *Graph) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(map[string]any{"steps": g.printed()})
+}
+
+// WriteDOT prints the graph in Graphviz's language, an arrow from each input to its user.
+func (g *Graph) WriteDOT(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("digraph build {\n  rankdir=LR;\n  node [shape=box, fontname=monospace];\n")
+	for _, s := range g.printed() {
+		style := ""
+		if s.Target {
+			style = ", style=bold"
+		}
+		fmt.Fprintf(&b, "  s%d [label=%s%s];\n", s.ID, dotQuote(s.Name), style)
+		for _, in := range s.Inputs {
+			fmt.Fprintf(&b, "  s%d -> s%d;\n", in, s.ID)
+		}
+	}
+	b.WriteString("}\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func dotQuote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
+}
+
+func platformString(p ocispec.Platform) string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}

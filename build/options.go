@@ -1,0 +1,99 @@
+package build
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/parser"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// PullPolicy says when a base image is asked from its registry.
+type PullPolicy string
+
+// The pull policies, as `--pull` takes them.
+const (
+	PullMissing PullPolicy = "missing" // the store's image if there is one
+	PullAlways  PullPolicy = "always"  // ask the registry each time; unchanged layers are not transferred
+	PullNever   PullPolicy = "never"   // the store's image or an error
+)
+
+// Bases finds base images. Image returns the image of ref for platform p,
+// present in the store (pulled when policy wants it). The returned error is
+// shown to the user beside the FROM line.
+type Bases interface {
+	Image(ctx context.Context, ref image.Ref, p ocispec.Platform, policy PullPolicy) (*image.Image, error)
+}
+
+// Builder holds what builds share: the store and the engines that work on it.
+// All fields but Events are required, save Executor, without which a RUN is
+// refused.
+type Builder struct {
+	Store     *image.Store
+	Cache     *cache.Store
+	Snapshots *executor.Snapshots
+	Executor  *executor.Executor
+	Bases     Bases
+	// NoRun is why RUN is impossible here when Executor is nil.
+	NoRun string
+	// Rootless says that this process sits in a user namespace: overlay
+	// attributes are user.overlay.* and device nodes cannot be made.
+	Rootless bool
+	// Jobs bounds the steps that work at once; 0 means a default that suits the machine.
+	Jobs int
+	// Now is the clock for created times; nil means time.Now.
+	Now func() time.Time
+	// Events receives progress, one call at a time; nil drops it.
+	Events func(Event)
+}
+
+// Request is one build.
+type Request struct {
+	Dockerfile *parser.Dockerfile
+	// ContextDir is the directory that COPY and ADD read. Empty: there is none.
+	ContextDir string
+	// Ignore holds the rules of the .dockerignore file; nil ignores nothing.
+	Ignore *parser.Ignore
+	Plan   PlanOptions
+	// Labels are set on the result after all LABEL instructions.
+	Labels map[string]string
+	// Tags are given to the result.
+	Tags []image.Ref
+	Pull PullPolicy
+	// NoCache makes every step run; NoCacheStages those of the named stages.
+	NoCache       bool
+	NoCacheStages []string
+	// SourceDateEpoch, if set, is the created time of config and history.
+	SourceDateEpoch *time.Time
+}
+
+// PlanOptions are what the plan depends on besides the Dockerfile.
+type PlanOptions struct {
+	// Args are the --build-arg values.
+	Args map[string]string
+	// Target is the stage to build, by name or index; empty is the last one.
+	Target string
+	// Platform is the platform of the result, BuildPlatform that of this machine.
+	Platform, BuildPlatform ocispec.Platform
+	// Triggers holds the ONBUILD instructions of base images by their
+	// reference as written in the plan; see Graph.Bases.
+	Triggers map[string][]string
+}
+
+// Result is a finished build.
+type Result struct {
+	// Image is the manifest's descriptor.
+	Image ocispec.Descriptor
+	// ID is the image id: the config's digest.
+	ID digest.Digest
+	// State is what the target's last step gave.
+	State *State
+	// Steps, Cached and Ran count the graph's steps: all, taken from the
+	// cache, executed. Config-only steps count in Steps alone.
+	Steps, Cached, Ran int
+	Warnings           []parser.Warning
+}
