@@ -1,0 +1,50 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// UseResolution is how exactly the time of the last use of a file is known: a use that follows the last one sooner than
+// this writes nothing.
+const UseResolution = time.Minute
+
+// The directories of a Store.
+const (
+	stepsDir = "steps"
+	namesDir = "steps-by-name"
+	factsDir = "facts"
+	tocDir   = "toc"
+	filesDir = "files"
+)
+
+// Store is a directory of remembered answers. Any number of processes and goroutines may use one at once.
+type Store struct {
+	dir string
+	now func() time.Time
+}
+
+// Open returns the store in dir, which it makes when it is missing. There is nothing to close.
+func Open(dir string) (*Store, error) {
+	for _, sub := range []string{stepsDir, namesDir, factsDir, tocDir, filesDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("open cache: %w", err)
+		}
+	}
+	return &Store{dir: dir, now: time.Now}, nil
+}
+
+// path joins names below the store's directory. The names are constants, keys or digests in hex, never outside text.
+func (s *Store) path(names ...string) string {
+	return filepath.Join(append([]string{s.dir}, names...)...)
+}
+
+// nameHash turns any text into a file name.
+func nameHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
