@@ -1,0 +1,122 @@
+package parser
+
+import "time"
+
+// Instruction is one instruction of a Dockerfile: a pointer to one of the
+// structs that embed Node. No other package can add one.
+type Instruction interface {
+	// Keyword is the instruction's name in upper case, "RUN".
+	Keyword() string
+	// Text is the instruction as it is written: continuations joined, flags
+	// included, heredoc bodies left out.
+	Text() string
+	// Range is where it stands, heredoc bodies included.
+	Range() Range
+
+	instruction()
+}
+
+// Node is what every instruction has.
+type Node struct {
+	keyword string
+	text    string
+	lines   Range
+}
+
+// Keyword is the instruction's name in upper case.
+func (n *Node) Keyword() string { return n.keyword }
+
+// Text is the instruction as it is written, continuations joined.
+func (n *Node) Text() string { return n.text }
+
+// Range is where the instruction stands.
+func (n *Node) Range() Range { return n.lines }
+
+func (n *Node) instruction() {}
+
+// From begins a stage.
+type From struct {
+	Node
+	Image    string // unexpanded
+	Platform string // unexpanded, or empty
+	As       string // as it is written, or empty
+}
+
+// Arg declares build arguments.
+type Arg struct {
+	Node
+	Defs []ArgDef
+}
+
+// ArgDef is one declared argument. Default is nil when the line gives none.
+type ArgDef struct {
+	Name    string
+	Default *string
+}
+
+// KeyValue is one pair of an ENV or LABEL.
+type KeyValue struct{ Key, Value string }
+
+// Env sets environment variables, in order.
+type Env struct {
+	Node
+	Vars []KeyValue
+}
+
+// Label sets image labels, in order.
+type Label struct {
+	Node
+	Labels []KeyValue
+}
+
+// Workdir sets the working directory.
+type Workdir struct {
+	Node
+	Path string
+}
+
+// User sets who runs the steps and the container.
+type User struct {
+	Node
+	User string
+}
+
+// Expose names ports; one word may expand to several.
+type Expose struct {
+	Node
+	Ports []string // in byte order, as BuildKit keeps them
+}
+
+// Volume names mount points.
+type Volume struct {
+	Node
+	Paths []string
+}
+
+// StopSignal sets the signal that ends the container.
+type StopSignal struct {
+	Node
+	Signal string
+}
+
+// Healthcheck says how to ask a container whether it is well.
+type Healthcheck struct {
+	Node
+	None bool // HEALTHCHECK NONE: the rest is empty
+	Command
+	Interval, Timeout, StartPeriod, StartInterval time.Duration // zero: the default
+	Retries                                       int           // zero: the default
+}
+
+// OnBuild keeps an instruction for the images that are built from this one.
+type OnBuild struct {
+	Node
+	Trigger     string // the text an image config stores, heredoc bodies included
+	Instruction Instruction
+}
+
+// Maintainer sets the image's author.
+type Maintainer struct {
+	Node
+	Name string
+}
