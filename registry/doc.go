@@ -1,0 +1,29 @@
+// Package registry is a client of OCI distribution-spec 1.1 and Docker Registry v2 servers: it resolves, pulls and pushes images,
+// and logs in to registries.
+//
+// A Client moves content between a registry and a Store, which image.Store satisfies; the package itself keeps nothing on disk but
+// what a login writes. Names follow the specification: a Repository is a host and a name, a reference is a tag or a digest.
+//
+// # Invariants
+//
+//   - Every blob and manifest is verified against its descriptor's size and digest in the stream that carries it: a reader gives an
+//     error at its end when they differ. What is asked for by tag is verified against the digest that the registry names.
+//   - Content is stored and pushed children first: whoever sees a manifest finds what it names.
+//   - An index is kept as the bytes that were received; a pull fetches one platform of it.
+//   - Credentials go to the registry that they were stored for and to the token service that it names, never along a redirect to
+//     another origin, and never into an error. Queries of URLs (which may be signed) are left out of errors too.
+//   - What can succeed when it is repeated is repeated, with growing pauses or the pause that the registry asks for; what cannot is
+//     not. A body that breaks off is continued from where it broke when the registry knows ranges.
+//   - Every failure that a registry or the way to it has caused is an *Error.
+//
+// # Transport
+//
+// Loopback hosts are spoken to in plain http when they do not speak https, hosts named in Options.Insecure in https with any
+// certificate, else in plain http; all others in https only. Proxies come from the usual environment variables. Credentials come from
+// Docker's config.json (in $DOCKER_CONFIG or ~/.docker), its credential helpers included; docker.io stands there by its old name
+// https://index.docker.io/v1/.
+//
+// # What it does not do
+//
+// Docker schema 1 manifests and the v1 API are refused. It neither searches nor deletes, and it does not unpack layers.
+package registry
