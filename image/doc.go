@@ -1,0 +1,48 @@
+// Package image keeps images: an OCI image layout directory that is at once
+// the builder's store and an ordinary layout for other programs.
+//
+//	<root>/format                    "ocibuild store 1": the version of what is beside it
+//	<root>/oci-layout                the layout's own version
+//	<root>/index.json                the reference table, one descriptor a tag
+//	<root>/blobs/<algorithm>/<hex>   content, named by its digest
+//	<root>/ingest/                   what is being written and is not yet a blob
+//	<root>/trash/                    blobs a prune is about to remove
+//	<root>/locks/                    flock(2) files; locks/leases/ has one a live build
+//	<root>/cache/blobs/<hex>.<algorithm>-<level>
+//	                                 which blob an uncompressed layer was compressed to
+//
+// # References
+//
+// A tag is a descriptor in index.json whose annotations hold the familiar
+// name (org.opencontainers.image.ref.name: app:v1) and the full one
+// (io.containerd.image.name: docker.io/library/app:v1). Entries that another
+// program wrote with the first alone are read as well. Descriptors without a
+// readable name are left as they are.
+//
+// # Writing
+//
+// Content goes to a file in ingest/, is hashed, and is renamed to its digest.
+// A blob whose bytes and directory entry have reached the disk has mode 0444;
+// one with any other mode may still lose its bytes when power fails. Sync
+// makes blobs durable, and whatever names blobs (Tag, Assemble, a cache
+// record) syncs them first. After a reboot Open checks the blobs that were
+// not durable and drops the damaged ones, so no name ever points at them.
+//
+// # Using and pruning
+//
+// A blob's modification time is the moment it was last used. Prune keeps what
+// is reachable from index.json, what the caller asks it to keep, and whatever
+// was used since the oldest live lease, or the prune itself, began. It renames
+// a blob to trash/ before it looks at the time again, so a use beside it is
+// never lost: the blob goes back. A sequence of calls that makes blobs before
+// something names them must hold a Lease.
+//
+// # Reading
+//
+// Everything read through Blob and ReadBlob is verified against size and
+// digest. Manifests and indexes are limited to 4 MiB, configs to 16 MiB,
+// indexes within indexes to a depth of 4.
+//
+// The package does not unpack layers, compress by itself, or talk to
+// registries, and it knows neither Dockerfiles nor processes.
+package image
