@@ -23,20 +23,23 @@ type Change struct {
 // index notes that a record of that name exists.
 func (s *Store) index(name string, key Key) error {
 	path := s.path(namesDir, nameHash(name), string(key))
-	for range 3 { // a prune beside us may take the directory away between the two calls
-		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-		if err == nil {
-			now := s.now()
-			return errors.Join(f.Close(), os.Chtimes(path, now, now))
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	err := note(path, s.now())
+	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ { // a prune beside us takes the empty directory away
+		err = note(path, s.now())
 	}
-	return nil // the index only serves explanations, and something prunes as fast as we write
+	return err
+}
+
+// note makes an empty file, and its directory, whose mtime is now.
+func note(path string, now time.Time) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Chtimes(path, now, now))
 }
 
 // HasName reports whether a step of that name has ever been recorded (and not been pruned since).

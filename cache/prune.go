@@ -79,10 +79,10 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) 
 			return report, fmt.Errorf("prune cache: %w", err)
 		}
 	}
-	if err := p.pruneBelow(ctx, factsDir, func(dir string) error { return p.prune(ctx, dir, &report.Facts, nil) }); err != nil {
+	if err := p.each(factsDir, func(dir string) error { return p.prune(ctx, dir, &report.Facts, nil) }); err != nil {
 		return report, fmt.Errorf("prune cache: %w", err)
 	}
-	if err := p.pruneBelow(ctx, namesDir, p.pruneName); err != nil {
+	if err := p.each(namesDir, func(dir string) error { return p.pruneName(ctx, dir) }); err != nil {
 		return report, fmt.Errorf("prune cache: %w", err)
 	}
 	return report, nil
@@ -141,9 +141,23 @@ func (p *pruner) drop(path string) bool {
 	return p.options.Drop != nil && p.options.Drop(r)
 }
 
-// pruneBelow prunes each directory below dir and removes those that are empty then.
-func (p *pruner) pruneBelow(ctx context.Context, dir string, prune func(dir string) error) error {
+// each calls prune for each directory below dir.
+func (p *pruner) each(dir string, prune func(dir string) error) error {
 	entries, err := os.ReadDir(p.store.path(dir))
+	if err != nil {
+		return ignoreGone(err)
+	}
+	for _, e := range entries {
+		if err := prune(p.store.path(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pruneName removes from the index of a name what has no record, and the directory when nothing is left in it.
+func (p *pruner) pruneName(ctx context.Context, dir string) error {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return ignoreGone(err)
 	}
@@ -151,30 +165,27 @@ func (p *pruner) pruneBelow(ctx context.Context, dir string, prune func(dir stri
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		sub := p.store.path(dir, e.Name())
-		if err := prune(sub); err != nil {
+		record, path := p.store.path(stepsDir, e.Name()), filepath.Join(dir, e.Name())
+		if exists(record) {
+			continue
+		}
+		if err := ignoreGone(os.Remove(path)); err != nil {
 			return err
 		}
-		_ = os.Remove(sub) // fails while something is in it
+		if exists(record) { // put again between the two calls, and indexed perhaps before ours
+			if err := note(path, p.now); err != nil {
+				return err
+			}
+		}
 	}
+	_ = os.Remove(dir) // fails while something is in it
 	return nil
 }
 
-// pruneName removes from the index of a name what has no record.
-func (p *pruner) pruneName(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return ignoreGone(err)
-	}
-	for _, e := range entries {
-		if _, err := os.Lstat(p.store.path(stepsDir, e.Name())); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := ignoreGone(os.Remove(filepath.Join(dir, e.Name()))); err != nil {
-			return err
-		}
-	}
-	return nil
+// exists reports whether a file is there; one that cannot be looked at is.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // ignoreGone drops the error of a file that something else removed first.
