@@ -1,0 +1,52 @@
+// Package executor runs one process in a root filesystem and keeps the
+// snapshots that such a process starts from and leaves behind.
+//
+// It knows nothing of images, Dockerfiles or caches. A [Process] says what to
+// run; [Spec] turns it, purely, into an OCI runtime-spec value; [Executor.Run]
+// carries that value out natively, by starting this same binary again as the
+// first process of new namespaces (see [Init], which every main function and
+// TestMain must call before anything else).
+//
+// # One step
+//
+// The parent mounts the snapshot as a detached overlay (it is attached to no
+// directory and vanishes with its last descriptor), starts /proc/self/exe in new
+// mount, pid, ipc, uts, cgroup and, for network "none", network namespaces, and
+// sends it a compact plan over a socket. That process attaches the overlay in
+// its own mount namespace, pivots into it, mounts /proc, /sys and /dev,
+// takes the identity of the step on its main thread, starts the command, reaps
+// every orphan and reports how the command ended. Its own end ends the pid
+// namespace, so nothing a step starts outlives it: not when the command leaves
+// processes behind, not when the context is cancelled, and not when the parent is
+// killed, because the other end of the socket is then closed.
+//
+// # Snapshots on disk
+//
+// Below the directory given to [OpenSnapshots]:
+//
+//	committed/<name>/fs    one layer as an overlay lower directory; the mtime of
+//	                       committed/<name> is when it was last used
+//	active/<id>/fs, work*  a snapshot being made; its directory is flocked by the
+//	                       process that makes it, so leftovers are recognisable
+//	trash/<id>             what Prune and Discard are deleting
+//	etc/<digest>           hosts and resolv.conf files bound over a step's own
+//	points-<hostname>/     an empty tree with the mount points of a step, the
+//	                       lowest lower directory of a running step's overlay
+//	empty/                 an empty directory
+//	lock                   flocked, shared while a snapshot is made or used and
+//	                       exclusively while Prune moves one away
+//
+// A commit is one rename: a name is there whole or not at all, and never changes.
+//
+// # Invariants
+//
+// A step leaves no mount, process, cgroup or descriptor behind. Mount points
+// that the image lacks leave no trace in the upper directory. Descriptors of the
+// caller, but standard output and error as pipes, do not reach the command.
+//
+// # What it will not do
+//
+// It sets no cgroup limits, raises no resource limit and runs no hooks. It
+// refuses a spec that asks for what it does not carry out. It needs Linux
+// 5.12 (mount_setattr, openat2, overlay in user namespaces).
+package executor

@@ -1,0 +1,69 @@
+package executor
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultHostname is the name a step's uts namespace has when its Process
+// names none. It is BuildKit's, because images have come to contain it.
+const DefaultHostname = "buildkitsandbox"
+
+// Network modes of a Process.
+const (
+	NetworkHost = "host" // the network namespace of the builder; also ""
+	NetworkNone = "none" // an empty network namespace with the loopback up
+)
+
+// HostIP is one more line of a step's /etc/hosts.
+type HostIP struct {
+	Host string
+	IP   netip.Addr
+}
+
+// Process is one command to run in a snapshot. All of it is settled by the
+// caller: users are numbers, the environment is complete, variables are expanded.
+type Process struct {
+	Args       []string // Args[0] is looked up in Env's PATH inside the root filesystem
+	Env        []string
+	Cwd        string // "" is "/"; made, owned by UID and GID, when it is missing
+	UID, GID   uint32
+	Groups     []uint32      // supplementary groups; left out where setgroups(2) is denied
+	Hostname   string        // "" is DefaultHostname
+	Network    string        // NetworkHost or NetworkNone
+	Mounts     []specs.Mount // more mounts (bind, rbind, tmpfs), after the default ones
+	ExtraHosts []HostIP
+}
+
+// IO is where the output of a process goes, as it comes. A nil writer discards;
+// one and the same writer for both keeps the order of the two streams. Standard
+// input is /dev/null.
+type IO struct {
+	Stdout, Stderr io.Writer
+}
+
+// ExitError reports that a step's command ran and failed, or could not be
+// started at all.
+type ExitError struct {
+	Code   int         // exit code; 128 plus the signal's number when a signal ended it; 126 or 127 when it was not started
+	Signal unix.Signal // the signal that ended the command, or 0
+	Err    error       // why the command could not be started, or nil
+}
+
+// Error describes the end of the command in a shell's words.
+func (e *ExitError) Error() string {
+	switch {
+	case e.Err != nil:
+		return e.Err.Error()
+	case e.Signal != 0:
+		return fmt.Sprintf("killed by signal %d (%s)", e.Signal, unix.SignalName(e.Signal))
+	}
+	return fmt.Sprintf("exit code: %d", e.Code)
+}
+
+// Unwrap returns why the command could not be started.
+func (e *ExitError) Unwrap() error { return e.Err }
