@@ -1,0 +1,2 @@
+#!/bin/sh
+# Greets each of its arguments.

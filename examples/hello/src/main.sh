@@ -1,0 +1,3 @@
+for name in "$@"; do
+	echo "$greeting, $name!"
+done
