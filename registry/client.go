@@ -2,15 +2,33 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"io"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	defaultParallel  = 4
+	defaultUserAgent = "ocibuild"
+	// maxWaiting bounds how many blobs of one manifest are looked up at once, or wait for their turn to move.
+	maxWaiting = 32
+	// stallTimeout is how long a download may give no byte before it counts as broken off.
+	stallTimeout = time.Minute
+	// headerTimeout is how long an answer may take once a request is sent. It is long because a registry that keeps its blobs in an
+	// object store may copy a large one before it answers an upload.
+	headerTimeout = 5 * time.Minute
 )
 
 // Options says how a Client behaves. Its zero value is useful.
 type Options struct {
-	// Insecure lists hosts ("host" or "host:port") that may show any certificate or speak plain http.
+	// Insecure lists hosts ("host" for any port, or "host:port") that may show any certificate or speak plain http.
 	Insecure []string
 	// Credentials gives the credential for a host. Nil means Docker's config.json and its helpers.
 	Credentials CredentialFunc
@@ -24,29 +42,13 @@ type Options struct {
 	Progress func(Progress)
 }
 
-// CredentialFunc gives the credential for a registry host, the zero Credential when there is none.
-type CredentialFunc func(ctx context.Context, host string) (Credential, error)
-
-// Credential is what proves an identity to a registry: user name and password, or an identity token.
-type Credential struct {
-	Username, Password string
-	// IdentityToken is an OAuth2 refresh token; it takes the place of user name and password.
-	IdentityToken string
+// Repository names a repository of a registry, such as docker.io and library/alpine.
+type Repository struct {
+	// Host is the registry's host, with its port if it has one. docker.io is mapped to the host that serves it.
+	Host string
+	// Name is the repository's name on that host.
+	Name string
 }
-
-// Progress is one step of a transfer.
-type Progress struct {
-	Host, Repo string
-	Descriptor ocispec.Descriptor
-	// Offset of Total bytes have moved.
-	Offset, Total int64
-	Done          bool
-	// Note says what happens in a word ("pulling", "pushing", "exists", "mounted") or tells of something noteworthy in a sentence.
-	Note string
-}
-
-// Repository names a repository of a registry: "docker.io" and "library/alpine". docker.io is mapped to the host that serves it.
-type Repository struct{ Host, Name string }
 
 // Store is where pulled content goes and pushed content comes from. image.Store satisfies it.
 type Store interface {
@@ -58,104 +60,110 @@ type Store interface {
 	Put(ctx context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error)
 }
 
-// PullRequest says what to pull.
-type PullRequest struct {
-	Repo Repository
-	// Reference is a tag or a digest.
-	Reference string
-	// Platform chooses from an index; nil means this machine's, on linux.
-	Platform *ocispec.Platform
-}
+// Client talks to registries. It is safe for concurrent use; one client for many transfers keeps its tokens and connections.
+type Client struct {
+	options    Options
+	verified   http.RoundTripper // with retries
+	unverified http.RoundTripper // the same for hosts whose certificate is not checked
+	retry      *retrier
+	config     dockerConfig
+	secrets    secrets
+	slots      *semaphore.Weighted // one for each blob that moves
+	pulling    keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
+	stall      time.Duration
 
-// PushRequest says what to push and where.
-type PushRequest struct {
-	Repo Repository
-	// Reference is the tag to set; empty, or the descriptor's digest, pushes without a tag.
-	Reference string
-	// Descriptor is the manifest or index in the store.
-	Descriptor ocispec.Descriptor
-	// MountFrom lists repositories that may hold some of the blobs; those of the same host are asked before bytes are sent.
-	MountFrom []Repository
-}
+	mu    sync.Mutex
+	hosts map[string]*hostState
 
-// Client talks to registries. It is safe for concurrent use.
-type Client struct{ o Options }
+	progressMu sync.Mutex
+}
 
 // New returns a client.
-func New(o Options) *Client { return &Client{o: o} }
-
-// Error is a failure that a registry, or the way to it, has caused.
-type Error struct {
-	// Op is what was being done: "pull", "push", "resolve", "login", ...
-	Op string
-	// Host, Repository and Reference say to what; Reference is a tag or a digest, and the latter two may be empty.
-	Host, Repository, Reference string
-	// Status is the HTTP status, 0 if there was no answer.
-	Status int
-	// Code and Message are the registry's own words.
-	Code, Message string
-	// Hint is the next step for the user.
-	Hint string
-	// Err is the cause, if it is not the registry's answer.
-	Err error
+func New(o Options) *Client {
+	if o.UserAgent == "" {
+		o.UserAgent = defaultUserAgent
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = defaultParallel
+	}
+	c := &Client{
+		options: o,
+		config:  dockerConfig{dir: o.ConfigDir},
+		slots:   semaphore.NewWeighted(int64(o.Parallel)),
+		stall:   stallTimeout,
+		hosts:   map[string]*hostState{},
+	}
+	c.retry = newRetrier(func(host, note string) { c.report(Progress{Host: host, Note: note}) })
+	c.verified = &retryTransport{base: newTransport(nil), retry: c.retry}
+	c.unverified = &retryTransport{base: newTransport(&tls.Config{InsecureSkipVerify: true}), retry: c.retry} // #nosec G402 -- only for hosts the user named
+	return c
 }
 
-// Error says what failed, why, and what to do next.
-func (e *Error) Error() string { return e.Op }
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Ping checks that the host is a registry that lets us in.
-func (c *Client) Ping(ctx context.Context, host string) error { return &Error{} }
-
-// Resolve returns the descriptor of the manifest or index that a tag or digest names.
-func (c *Client) Resolve(ctx context.Context, repo Repository, reference string) (ocispec.Descriptor, error) {
-	return ocispec.Descriptor{}, &Error{}
+// newTransport returns a transport for many parallel transfers from few hosts. It never asks for or undoes a content encoding: blobs
+// are verified as the bytes that are stored.
+func newTransport(conf *tls.Config) *http.Transport {
+	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dialer.DialContext,
+		TLSClientConfig:       conf,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   20 * time.Second,
+		ResponseHeaderTimeout: headerTimeout,
+		ExpectContinueTimeout: time.Second,
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
+	}
 }
 
-// Manifest returns a manifest or index and its descriptor.
-func (c *Client) Manifest(ctx context.Context, repo Repository, reference string) (ocispec.Descriptor, []byte, error) {
-	return ocispec.Descriptor{}, nil, &Error{}
+// Ping checks that the host is a registry and lets us in.
+func (c *Client) Ping(ctx context.Context, host string) error {
+	host, err := registryHost(host)
+	if err != nil {
+		return err
+	}
+	j := job{c: c, op: "ping", repo: Repository{Host: host}}
+	resp, err := j.send(ctx, call{method: http.MethodGet, path: "/v2/"})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
-// Blob opens a blob. Reading it to its end fails unless size and digest are right. The caller closes it.
-func (c *Client) Blob(ctx context.Context, repo Repository, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	return nil, &Error{}
+// keyedLock is a set of mutexes, made as they are needed.
+type keyedLock struct {
+	mu   sync.Mutex
+	held map[string]chan struct{}
 }
 
-// BlobExists reports whether the repository has the blob.
-func (c *Client) BlobExists(ctx context.Context, repo Repository, d digest.Digest) (bool, error) {
-	return false, &Error{}
+// lock waits until it has the lock of key, or until ctx is done.
+func (l *keyedLock) lock(ctx context.Context, key string) (unlock func(), err error) {
+	for {
+		l.mu.Lock()
+		busy, ok := l.held[key]
+		if !ok {
+			if l.held == nil {
+				l.held = map[string]chan struct{}{}
+			}
+			l.held[key] = make(chan struct{})
+			l.mu.Unlock()
+			return func() { l.unlock(key) }, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
-// PushBlob uploads a blob unless the repository has it. open gives its bytes anew for each attempt.
-func (c *Client) PushBlob(ctx context.Context, repo Repository, desc ocispec.Descriptor, open func(context.Context) (io.ReadCloser, error)) error {
-	return &Error{}
+func (l *keyedLock) unlock(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.held[key])
+	delete(l.held, key)
 }
-
-// MountBlob makes a blob of another repository of the same host part of repo; false if the registry would not.
-func (c *Client) MountBlob(ctx context.Context, repo, from Repository, d digest.Digest) (bool, error) {
-	return false, &Error{}
-}
-
-// PushManifest stores a manifest or index under a tag or its digest.
-func (c *Client) PushManifest(ctx context.Context, repo Repository, reference string, desc ocispec.Descriptor, body []byte) error {
-	return &Error{}
-}
-
-// Pull fetches an image into the store and returns the descriptor of what the reference names.
-func (c *Client) Pull(ctx context.Context, r PullRequest, into Store) (ocispec.Descriptor, error) {
-	return ocispec.Descriptor{}, &Error{}
-}
-
-// Push sends an image from the store to a registry.
-func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error { return &Error{} }
-
-// Login checks a user name and password against the registry and stores them where Docker's config.json says. The warnings are for the user.
-func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings []string, err error) {
-	return nil, &Error{}
-}
-
-// Logout forgets the credential of a host. It returns ErrNotLoggedIn when there is none.
-func (c *Client) Logout(ctx context.Context, host string) error { return &Error{} }

@@ -18,7 +18,7 @@
 //
 // # Transport
 //
-// Loopback hosts are spoken to in plain http when they do not speak https, hosts named in Options.Insecure in https with any
+// Loopback hosts are spoken to in plain http unless they want https, hosts named in Options.Insecure in https with any
 // certificate, else in plain http; all others in https only. Proxies come from the usual environment variables. Credentials come from
 // Docker's config.json (in $DOCKER_CONFIG or ~/.docker), its credential helpers included; docker.io stands there by its old name
 // https://index.docker.io/v1/.

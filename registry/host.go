@@ -1,0 +1,197 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+	"sync"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+const (
+	dockerHub     = "docker.io"
+	dockerHubHost = "registry-1.docker.io"
+	maxRedirects  = 10
+)
+
+var (
+	hostPattern       = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagPattern        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+)
+
+// endpoint is how a host is reached.
+type endpoint struct {
+	scheme string
+	host   string // as it is dialled
+	auth   *auth.Client
+}
+
+// hostState is what a client knows about one host.
+type hostState struct {
+	mu       sync.Mutex
+	endpoint *endpoint // nil until it is settled
+}
+
+// dialHost returns the host that serves the registry of that name.
+func dialHost(host string) string {
+	if host == dockerHub || host == "index.docker.io" {
+		return dockerHubHost
+	}
+	return host
+}
+
+// nameHost undoes dialHost.
+func nameHost(host string) string {
+	if host == dockerHubHost || host == "index.docker.io" {
+		return dockerHub
+	}
+	return host
+}
+
+// registryHost reads the host out of what a user may give to login: a host, or a URL of a registry's API.
+func registryHost(s string) (string, error) {
+	host := strings.TrimPrefix(strings.TrimPrefix(s, "https://"), "http://")
+	host, path, _ := strings.Cut(host, "/")
+	if path = strings.Trim(path, "/"); path != "" && path != "v1" && path != "v2" {
+		return "", &Error{Op: "find registry", Host: host, Message: fmt.Sprintf("%q has a path", s), Hint: "give the host alone: " + host}
+	}
+	if !hostPattern.MatchString(host) {
+		return "", &Error{Op: "find registry", Host: host, Message: fmt.Sprintf("%q is no registry host", s), Hint: "give host or host:port"}
+	}
+	return nameHost(host), nil
+}
+
+// isLoopback reports whether a host[:port] is this machine.
+func isLoopback(host string) bool {
+	name := hostname(host)
+	if strings.EqualFold(name, "localhost") || strings.HasSuffix(strings.ToLower(name), ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(name)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// hostname returns a host[:port] without its port and brackets.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return strings.Trim(host, "[]")
+}
+
+// insecure reports whether the user has allowed the host to go without a valid certificate.
+func (c *Client) insecure(host string) bool {
+	for _, entry := range c.options.Insecure {
+		if strings.EqualFold(entry, host) || strings.EqualFold(strings.Trim(entry, "[]"), hostname(host)) {
+			return true
+		}
+	}
+	return false
+}
+
+// endpoint returns how to reach a host. Which scheme it speaks is asked once, and only where there is a choice.
+func (c *Client) endpoint(ctx context.Context, name string) *endpoint {
+	host := dialHost(name)
+	c.mu.Lock()
+	state, ok := c.hosts[host]
+	if !ok {
+		state = &hostState{}
+		c.hosts[host] = state
+	}
+	c.mu.Unlock()
+
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	if state.endpoint != nil {
+		return state.endpoint
+	}
+	scheme, sure := c.scheme(ctx, host)
+	e := &endpoint{scheme: scheme, host: host}
+	e.auth = c.authClient(e, c.credential, auth.NewCache())
+	if sure {
+		state.endpoint = e
+	}
+	return e
+}
+
+// scheme finds out how a host wants to be spoken to. It is not sure when the host gives no answer; the request that follows then
+// fails with the reason, or is retried.
+func (c *Client) scheme(ctx context.Context, host string) (scheme string, sure bool) {
+	var order []string
+	switch {
+	case c.insecure(host):
+		order = []string{"https", "http"}
+	case isLoopback(host):
+		order = []string{"http", "https"}
+	default:
+		return "https", true
+	}
+	for _, scheme := range order {
+		if c.speaks(ctx, scheme, host) {
+			return scheme, true
+		}
+	}
+	return order[0], false
+}
+
+// speaks asks the host for its API version in a scheme, without credentials and without retries.
+func (c *Client) speaks(ctx context.Context, scheme, host string) bool {
+	req, err := http.NewRequestWithContext(withoutRetry(ctx), http.MethodGet, scheme+"://"+host+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	req.Header.Set("User-Agent", c.options.UserAgent)
+	resp, err := c.transport(host).RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	if scheme == "http" && resp.StatusCode == http.StatusBadRequest {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return !strings.Contains(string(text), "HTTPS") // what Go's and nginx's TLS listeners say to plain http
+	}
+	return true
+}
+
+func (c *Client) transport(host string) http.RoundTripper {
+	if c.insecure(host) {
+		return c.unverified
+	}
+	return c.verified
+}
+
+// authClient returns a client that answers the challenges of one host.
+func (c *Client) authClient(e *endpoint, credential auth.CredentialFunc, cache auth.Cache) *auth.Client {
+	a := &auth.Client{
+		Client:     &http.Client{Transport: c.transport(e.host), CheckRedirect: c.checkRedirect},
+		Header:     http.Header{"User-Agent": {c.options.UserAgent}},
+		Credential: credential,
+		ClientID:   defaultUserAgent,
+	}
+	if cache != nil {
+		a.Cache = &notingCache{Cache: cache, secrets: &c.secrets}
+	}
+	if isLoopback(e.host) {
+		a.BlockedRealmPrefixes = []netip.Prefix{} // its token service may well be on this machine too
+	}
+	return a
+}
+
+// checkRedirect keeps redirects few and lets none leave https, but for hosts that may be insecure.
+func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stop after %d redirects", maxRedirects)
+	}
+	from := via[len(via)-1].URL
+	if from.Scheme == "https" && req.URL.Scheme == "http" && !c.insecure(req.URL.Host) {
+		return fmt.Errorf("refuse a redirect from https to plain http at %s", req.URL.Host)
+	}
+	return nil
+}

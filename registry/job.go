@@ -1,0 +1,130 @@
+package registry
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// job is one thing that a caller has asked for, as its errors name it.
+type job struct {
+	c         *Client
+	op        string
+	repo      Repository
+	reference string
+}
+
+// newJob checks the names, which become parts of URLs.
+func (c *Client) newJob(op string, repo Repository, reference string) (job, error) {
+	j := job{c: c, op: op, repo: Repository{Host: nameHost(repo.Host), Name: repo.Name}, reference: reference}
+	switch {
+	case !hostPattern.MatchString(repo.Host):
+		return j, j.errorf("give host or host:port", "%q is no registry host", repo.Host)
+	case !repositoryPattern.MatchString(repo.Name) || len(repo.Name) > 255:
+		return j, j.errorf("check the name", "%q is no repository name", repo.Name)
+	case reference != "" && !validReference(reference):
+		return j, j.errorf("check the tag", "%q is neither a tag nor a digest", reference)
+	}
+	return j, nil
+}
+
+func validReference(s string) bool {
+	if strings.Contains(s, ":") {
+		return digest.Digest(s).Validate() == nil
+	}
+	return tagPattern.MatchString(s)
+}
+
+// call is one request to a registry.
+type call struct {
+	method string
+	path   string   // below the host
+	url    *url.URL // in its place: where the registry said
+	query  url.Values
+	header http.Header
+	// body gives the bytes to send, anew each time; size says how many.
+	body func() (io.ReadCloser, error)
+	size int64
+	// scopes are asked of the token service beside the one that every request of the job has.
+	scopes []string
+	// want lists the statuses that are no error; none means 200.
+	want []int
+}
+
+// name returns the path of something in the job's repository.
+func (j job) name(parts ...string) string {
+	return "/v2/" + j.repo.Name + "/" + strings.Join(parts, "/")
+}
+
+// send carries out a call. The caller closes the answer's body.
+func (j job) send(ctx context.Context, r call) (*http.Response, error) {
+	return j.sendTo(ctx, j.c.endpoint(ctx, j.repo.Host), r)
+}
+
+func (j job) sendTo(ctx context.Context, e *endpoint, r call) (*http.Response, error) {
+	resp, err := j.answer(ctx, e, r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK && len(r.want) == 0 || slices.Contains(r.want, resp.StatusCode) {
+		return resp, nil
+	}
+	return nil, j.answerError(resp)
+}
+
+// answer returns whatever the registry answers.
+func (j job) answer(ctx context.Context, e *endpoint, r call) (*http.Response, error) {
+	req, err := r.request(j.withScopes(ctx, e, r.scopes), e)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := e.auth.Do(req)
+	if err != nil {
+		return nil, j.transportError(ctx, err)
+	}
+	return resp, nil
+}
+
+// withScopes hints at what the token of a request must allow, so that one token does for a whole job.
+func (j job) withScopes(ctx context.Context, e *endpoint, more []string) context.Context {
+	if j.repo.Name == "" {
+		return ctx
+	}
+	actions := []string{auth.ActionPull}
+	if j.op == "push" {
+		actions = append(actions, auth.ActionPush)
+	}
+	scopes := append([]string{auth.ScopeRepository(j.repo.Name, actions...)}, more...)
+	return auth.WithScopesForHost(ctx, e.host, scopes...)
+}
+
+func (r call) request(ctx context.Context, e *endpoint) (*http.Request, error) {
+	u := r.url
+	if u == nil {
+		u = &url.URL{Scheme: e.scheme, Host: e.host, Path: r.path, RawQuery: r.query.Encode()}
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range r.header {
+		req.Header[name] = values
+	}
+	if r.body == nil {
+		return req, nil
+	}
+	req.ContentLength = r.size
+	if r.size == 0 {
+		req.Body = http.NoBody
+		return req, nil
+	}
+	req.GetBody = r.body
+	req.Body, err = r.body()
+	return req, err
+}

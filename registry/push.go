@@ -1,0 +1,222 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// PushRequest says what to push and where.
+type PushRequest struct {
+	// Repo is where to.
+	Repo Repository
+	// Reference is the tag to set. Empty, or the descriptor's digest, pushes without a tag.
+	Reference string
+	// Descriptor is the manifest or index in the store.
+	Descriptor ocispec.Descriptor
+	// MountFrom lists repositories that may hold some of the blobs. Those of the same host are asked before bytes are sent.
+	MountFrom []Repository
+}
+
+// pusher is one push.
+type pusher struct {
+	job
+	from      Store
+	mountFrom []Repository
+	pushing   keyedLock // so that images of one index send what they share once
+}
+
+// Push sends an image or an index from the store: blobs first, then manifests, the tag last. What the registry has is not sent.
+//
+// Of an index, the images that the store or the registry has are sent. If some are nowhere, as after the pull of one platform, and a tag
+// is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so.
+func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
+	j, err := c.newJob("push", r.Repo, r.Reference)
+	if err != nil {
+		return err
+	}
+	p := &pusher{job: j, from: from}
+	for _, repo := range r.MountFrom {
+		if dialHost(repo.Host) == dialHost(r.Repo.Host) && repo.Name != r.Repo.Name && repositoryPattern.MatchString(repo.Name) {
+			p.mountFrom = append(p.mountFrom, repo)
+		}
+	}
+	desc, body, err := p.read(ctx, r.Descriptor)
+	if err != nil {
+		return err
+	}
+	desc, body, err = p.whatIsThere(ctx, desc, body)
+	if err != nil {
+		return err
+	}
+	return p.top(ctx, desc, body)
+}
+
+// read reads a manifest from the store.
+func (p *pusher) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
+	body, err := readStored(ctx, p.from, desc)
+	if err != nil {
+		return desc, nil, err
+	}
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil {
+		return desc, nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return ocispec.Descriptor{MediaType: doc.MediaType, Digest: desc.Digest, Size: int64(len(body))}, body, nil
+}
+
+// top pushes what the reference shall name.
+func (p *pusher) top(ctx context.Context, desc ocispec.Descriptor, body []byte) error {
+	reference := p.reference
+	if reference == "" {
+		reference = desc.Digest.String()
+	}
+	there, found, err := p.headManifest(ctx, reference)
+	if err != nil {
+		return err
+	}
+	if found && there.Digest == desc.Digest {
+		p.report(desc, NoteExists, desc.Size, true)
+		return nil
+	}
+	return p.tree(ctx, desc, body, reference, 0)
+}
+
+// tree pushes what a manifest or an index names, then itself.
+func (p *pusher) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, reference string, depth int) error {
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	if depth > maxDepth {
+		return p.errorf("", "indexes are nested more than %d deep", maxDepth)
+	}
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(maxWaiting)
+	seen := map[digest.Digest]bool{}
+	for _, child := range doc.children() {
+		if seen[child.Digest] {
+			continue
+		}
+		seen[child.Digest] = true
+		group.Go(func() error {
+			if isIndex(doc.MediaType) {
+				return p.child(inner, child, depth+1)
+			}
+			return p.blob(inner, child)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := p.pushManifest(ctx, reference, desc, body); err != nil {
+		return err
+	}
+	p.report(desc, NotePushing, desc.Size, true)
+	return nil
+}
+
+// child pushes a manifest of an index. One that the registry has, with all that it names, is left alone.
+func (p *pusher) child(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+	there, err := p.exists(ctx, "manifests", desc.Digest)
+	if err != nil {
+		return err
+	}
+	if there {
+		p.report(desc, NoteExists, desc.Size, true)
+		return nil
+	}
+	desc, body, err := p.read(ctx, desc)
+	if err != nil {
+		return err
+	}
+	return p.tree(ctx, desc, body, desc.Digest.String(), depth)
+}
+
+// blob pushes a config or a layer.
+func (p *pusher) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	if strings.Contains(desc.MediaType, "nondistributable") || strings.Contains(desc.MediaType, ".foreign.") {
+		p.report(desc, "the layer may not be distributed and is left out", desc.Size, true)
+		return nil
+	}
+	unlock, err := p.pushing.lock(ctx, desc.Digest.String())
+	if err != nil {
+		return p.transportError(ctx, err)
+	}
+	defer unlock()
+	u := &upload{j: p.job, desc: desc, mountFrom: p.mountFrom, open: func(ctx context.Context) (io.ReadCloser, error) {
+		rc, err := p.from.Blob(ctx, desc)
+		if err != nil {
+			return nil, fmt.Errorf("read blob %s: %w", desc.Digest, err)
+		}
+		return rc, nil
+	}}
+	return u.run(ctx)
+}
+
+// whatIsThere returns what can be pushed in place of an index of which some images are nowhere.
+func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body []byte) (ocispec.Descriptor, []byte, error) {
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil || !isIndex(doc.MediaType) {
+		return desc, body, err
+	}
+	var have []int
+	var missing []ocispec.Descriptor
+	for i, child := range doc.Manifests {
+		there := p.from.Use(child.Digest)
+		if !there {
+			if there, err = p.exists(ctx, "manifests", child.Digest); err != nil {
+				return desc, nil, err
+			}
+		}
+		if there {
+			have = append(have, i)
+		} else {
+			missing = append(missing, child)
+		}
+	}
+	if len(missing) == 0 {
+		return desc, body, nil
+	}
+	names := strings.Join(append(available(missing), ""), " ")
+	if len(have) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
+		return desc, nil, p.errorf("pull the other platforms, or push by tag what is there",
+			"the index %s lacks %d of %d manifests here and at the registry: %s", desc.Digest, len(missing), len(doc.Manifests), names)
+	}
+	if len(have) == 1 {
+		desc, body, err = p.read(ctx, doc.Manifests[have[0]])
+	} else {
+		desc, body, err = subIndex(desc, body, have)
+	}
+	p.report(desc, fmt.Sprintf("the index is not complete here, and is pushed as %s without %s", desc.Digest, names), desc.Size, false)
+	return desc, body, err
+}
+
+// subIndex returns an index of some of the manifests of another; all else is kept as it is.
+func subIndex(desc ocispec.Descriptor, body []byte, keep []int) (ocispec.Descriptor, []byte, error) {
+	var index map[string]json.RawMessage
+	var all, some []json.RawMessage
+	if err := json.Unmarshal(body, &index); err != nil {
+		return desc, nil, fmt.Errorf("read index %s: %w", desc.Digest, err)
+	}
+	if err := json.Unmarshal(index["manifests"], &all); err != nil {
+		return desc, nil, fmt.Errorf("read index %s: %w", desc.Digest, err)
+	}
+	for _, i := range keep {
+		some = append(some, all[i])
+	}
+	var err error
+	if index["manifests"], err = json.Marshal(some); err == nil {
+		body, err = json.Marshal(index)
+	}
+	if err != nil {
+		return desc, nil, fmt.Errorf("write an index: %w", err)
+	}
+	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: digest.FromBytes(body), Size: int64(len(body))}, body, nil
+}
