@@ -331,7 +331,10 @@ func uname(args []string) error {
 		text   []byte
 	}{
 		{system || !node && !release && !build && !machine, u.Sysname[:]},
-		{node, u.Nodename[:]}, {release, u.Release[:]}, {build, u.Version[:]}, {machine, u.Machine[:]},
+		{node, u.Nodename[:]},
+		{release, u.Release[:]},
+		{build, u.Version[:]},
+		{machine, u.Machine[:]},
 	} {
 		if part.wanted || all {
 			row = append(row, unix.ByteSliceToString(part.text))
