@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds examples/debian on a Debian base that mmdebstrap makes and `ocibuild import` takes in, runs what it compiled, and builds
+# it again to see that nothing runs twice. Root does so rootful, and then as the ordinary user in $TEST_USER (builder); anybody
+# else as themselves. Needs mmdebstrap and a package mirror.
+set -eu
+: "${OCIBUILD:=bin/ocibuild}" "${OUT:=out}" "${TEST_USER:=builder}"
+here=$(dirname "$0")
+base=$PWD/$OUT/debian/bookworm.tar
+
+# build DIR COMMAND...: the whole build in DIR, where every ocibuild is run by COMMAND.
+build() {
+	local dir=$1
+	shift
+	"$@" "$dir/ocibuild" --root "$dir/store" import "$dir/bookworm.tar" bookworm
+	"$@" "$dir/ocibuild" --root "$dir/store" -t debian-hello -o "type=local,dest=$dir/files" "$dir/context"
+	[ "$("$dir/files/hello")" = "hello from a static C program" ]
+	"$@" "$dir/ocibuild" --root "$dir/store" --progress=plain -t debian-hello "$dir/context" >"$dir/again" 2>&1
+	if ! grep -qi cached "$dir/again"; then
+		cat "$dir/again"
+		echo "the second build is not cached" >&2
+		return 1
+	fi
+	"$@" "$dir/ocibuild" --root "$dir/store" fsck
+}
+
+# prepare DIR: what a build reads.
+prepare() {
+	mkdir -p "$1/context"
+	cp "$OCIBUILD" "$1/ocibuild"
+	cp "$here/Dockerfile" "$here/hello.c" "$1/context"
+	cp --reflink=auto "$base" "$1/bookworm.tar"
+}
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocibuild-debian.XXXXXX")
+chmod 0755 "$work"
+cleanup() {
+	if [ "$(id -u)" != 0 ]; then
+		"$OCIBUILD" --root "$work/own/store" prune --all >/dev/null || true
+	fi
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+mkdir -p "$(dirname "$base")"
+if [ ! -s "$base" ]; then
+	mmdebstrap --variant=minbase bookworm "$base.tmp"
+	mv "$base.tmp" "$base"
+fi
+prepare "$work/own"
+echo "== as $(id -un)"
+build "$work/own" env
+builds=1
+if [ "$(id -u)" = 0 ]; then
+	id "$TEST_USER" >/dev/null || { echo "no user $TEST_USER for the rootless build; name one in TEST_USER" >&2; exit 1; }
+	prepare "$work/rootless"
+	chown -R "$TEST_USER:" "$work/rootless"
+	echo "== as $TEST_USER"
+	(cd "$work/rootless" && build "$work/rootless" runuser -u "$TEST_USER" -- env HOME="$work/rootless")
+	builds=2
+fi
+echo "debian: $builds passed, 0 failed"
