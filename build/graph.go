@@ -24,15 +24,15 @@ type Graph struct {
 }
 
 // Step is one node of the graph: an instruction and the steps whose State it
-// reads. Exactly one of Instr and Base is set, except for `FROM scratch` and
-// `FROM stage`, which have neither and an Instr of *parser.From.
+// reads. A stage begins with its *parser.From, which has a Base if it names an
+// image and a Parent if it names a stage.
 type Step struct {
 	// ID is the step's place in Graph.Steps, from 0.
 	ID int
 	// Stage is the stage the step belongs to; nil for an image that only
 	// `--from=image` names.
 	Stage *parser.Stage
-	// Instr is the instruction, unexpanded.
+	// Instr is the instruction, unexpanded; nil for an image that only --from names.
 	Instr parser.Instruction
 	// Parent is the step whose State this one continues; nil at a stage's start.
 	Parent *Step
@@ -48,8 +48,32 @@ type Step struct {
 	// Number and Of place the step among the steps of its stage that do work
 	// ("[build 2/5]"); 0 for steps that only change the config.
 	Number, Of int
-	// target says that this is the stage the build was asked for.
-	stageArgs scope
+	// place is where an image without a stage is named.
+	place parser.Range
+}
+
+// Range is the step's place in the Dockerfile; for a trigger, that of the
+// FROM line that brought it.
+func (s *Step) Range() parser.Range {
+	switch {
+	case s.Stage == nil:
+		return s.place
+	case s.Trigger:
+		return s.Stage.From.Range()
+	}
+	return s.Instr.Range()
+}
+
+// instructionName is the instruction as errors show it, on one line.
+func (s *Step) instructionName() string {
+	if s.Instr == nil {
+		return "FROM " + s.Base
+	}
+	text := strings.Join(strings.Fields(s.Instr.Text()), " ")
+	if r := []rune(text); len(r) > 80 {
+		text = string(r[:77]) + "..."
+	}
+	return text
 }
 
 // Working reports whether the step may do work worth showing: bring in an
@@ -110,6 +134,19 @@ func (s *Step) inputs() []*Step {
 		}
 	}
 	return in
+}
+
+// runFollows reports whether some RUN works on what s leaves behind.
+func (g *Graph) runFollows(s *Step) bool {
+	for _, next := range g.Steps[s.ID+1:] {
+		if next.Parent != s {
+			continue
+		}
+		if _, ok := next.Instr.(*parser.Run); ok || g.runFollows(next) {
+			return true
+		}
+	}
+	return false
 }
 
 // Bases lists the distinct images the graph brings in, by reference and

@@ -1,0 +1,343 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/image/rootfs"
+	"github.com/ocibuild/ocibuild/parser"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// contextTree is the build context: a directory less what .dockerignore takes
+// out of it. Directories are read when somebody asks for them, and once.
+// Everything belongs to 0:0, as in an image that a build makes.
+type contextTree struct {
+	root   *rootfs.Root
+	ignore *parser.Ignore
+	memo   *cache.Files
+	top    *contextNode
+}
+
+// contextNode is one path of the context.
+type contextNode struct {
+	entry layer.Entry
+	stat  cache.Stat
+	nlink uint64
+	match parser.Match
+	// hidden says that the path is ignored; a directory that something below
+	// is taken out of again is shown all the same.
+	hidden bool
+
+	once     sync.Once
+	children map[string]*contextNode
+	sorted   []string
+	err      error
+}
+
+// openContext opens the context in dir. memo remembers digests of files that
+// did not change.
+func openContext(dir string, ignore *parser.Ignore, memo *cache.Files) (*contextTree, error) {
+	root, err := rootfs.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open context: %w", err)
+	}
+	top := &contextNode{entry: layer.Entry{Type: typeDir, Mode: 0o755}}
+	if st, err := root.Stat(""); err == nil {
+		top.entry.Mode = int64(st.Mode & 0o7777)
+		top.entry.ModTime = time.Unix(st.Mtim.Unix())
+	}
+	return &contextTree{root: root, ignore: ignore, memo: memo, top: top}, nil
+}
+
+func (c *contextTree) close() error {
+	return errors.Join(c.memo.Save(), c.root.Close())
+}
+
+// node finds a path that is not ignored.
+func (c *contextTree) node(p string) (*contextNode, error) {
+	n := c.top
+	if p == "" {
+		return n, nil
+	}
+	at := ""
+	for name := range strings.SplitSeq(p, "/") {
+		if n.entry.Type != typeDir {
+			return nil, fs.ErrNotExist
+		}
+		if err := c.read(at, n); err != nil {
+			return nil, err
+		}
+		child, ok := n.children[name]
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		n, at = child, path.Join(at, name)
+	}
+	if shown, err := c.shown(p, n); err != nil || !shown {
+		return nil, errors.Join(err, fs.ErrNotExist)
+	}
+	return n, nil
+}
+
+// shown reports whether a path is part of the context: it is not ignored, or
+// something below it is not.
+func (c *contextTree) shown(p string, n *contextNode) (bool, error) {
+	if !n.hidden {
+		return true, nil
+	}
+	if n.entry.Type != typeDir || c.ignore.CanSkip(p) {
+		return false, nil
+	}
+	if err := c.read(p, n); err != nil {
+		return false, err
+	}
+	for _, name := range n.sorted {
+		if ok, err := c.shown(path.Join(p, name), n.children[name]); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// ignored reports whether a path is there and .dockerignore hides it: the
+// usual reason for a source that is not found.
+func (c *contextTree) ignored(p string) bool {
+	if c.ignore == nil || p == "" {
+		return false
+	}
+	st, err := c.root.Lstat(p)
+	_, hidden := c.node(p)
+	return err == nil && st.Mode != 0 && isNotExist(hidden)
+}
+
+// read lists a directory and looks at each entry, once.
+func (c *contextTree) read(dir string, n *contextNode) error {
+	n.once.Do(func() { n.err = c.readDir(dir, n) })
+	return n.err
+}
+
+func (c *contextTree) readDir(dir string, n *contextNode) error {
+	f, err := c.root.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("read context: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("read context: %w", err)
+	}
+	slices.Sort(names)
+	n.children = make(map[string]*contextNode, len(names))
+	for _, name := range names {
+		child, err := c.lstat(int(f.Fd()), path.Join(dir, name), n)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone since the directory was listed
+		}
+		if err != nil {
+			return fmt.Errorf("read context: %s: %w", path.Join(dir, name), err)
+		}
+		n.children[name] = child
+		n.sorted = append(n.sorted, name)
+	}
+	return nil
+}
+
+// lstat looks at one entry of the directory dirfd.
+func (c *contextTree) lstat(dirfd int, p string, parent *contextNode) (*contextNode, error) {
+	n := &contextNode{}
+	if c.ignore != nil {
+		m, err := c.ignore.Excluded(p, parent.match)
+		if err != nil {
+			return nil, err
+		}
+		n.match, n.hidden = m, m.Excluded
+	}
+	var st unix.Stat_t
+	name := path.Base(p)
+	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, err
+	}
+	n.nlink = uint64(st.Nlink)
+	n.stat = cache.Stat{
+		Ino: st.Ino, Dev: uint64(st.Dev), Size: st.Size, Mode: st.Mode,
+		MTimeNs: st.Mtim.Nano(), CTimeNs: st.Ctim.Nano(),
+	}
+	n.entry = layer.Entry{Name: p, Mode: int64(st.Mode & 0o7777), ModTime: time.Unix(st.Mtim.Unix())}
+	e := &n.entry
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		e.Type, e.Size = typeReg, st.Size
+	case unix.S_IFSOCK:
+		e.Type, n.nlink = typeReg, 0 // arrives as an empty file
+	case unix.S_IFDIR:
+		e.Type = typeDir
+	case unix.S_IFLNK:
+		e.Type = typeSymlink
+		link, err := readlinkat(dirfd, name, st.Size)
+		if err != nil {
+			return nil, err
+		}
+		e.Linkname = link
+	case unix.S_IFIFO:
+		e.Type = typeFifo
+	case unix.S_IFCHR, unix.S_IFBLK:
+		e.Type = typeChar
+		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			e.Type = typeBlock
+		}
+		e.Devmajor, e.Devminor = int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
+	}
+	return n, nil
+}
+
+func readlinkat(dirfd int, name string, size int64) (string, error) {
+	buf := make([]byte, max(size+1, 256))
+	n, err := unix.Readlinkat(dirfd, name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+func (c *contextTree) lookup(p string) (*layer.Entry, error) {
+	n, err := c.node(p)
+	if err != nil {
+		return nil, err
+	}
+	return &n.entry, nil
+}
+
+func (c *contextTree) names(dir string) ([]string, error) {
+	n, err := c.node(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.read(dir, n); err != nil {
+		return nil, err
+	}
+	if c.ignore == nil {
+		return n.sorted, nil
+	}
+	var out []string
+	for _, name := range n.sorted {
+		ok, err := c.shown(path.Join(dir, name), n.children[name])
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+func (c *contextTree) open(_ context.Context, p string, _ *layer.Entry) (io.ReadCloser, error) {
+	n, err := c.node(p)
+	if err != nil {
+		return nil, err
+	}
+	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	f, err := c.root.OpenFile(p, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read context: %w", err)
+	}
+	return f, nil
+}
+
+func (c *contextTree) digest(ctx context.Context, p string, e *layer.Entry) (digest.Digest, error) {
+	n, err := c.node(p)
+	if err != nil {
+		return "", err
+	}
+	if d, ok := c.memo.Digest(p, n.stat); ok {
+		return d, nil
+	}
+	r, err := c.open(ctx, p, e)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	h := digest.SHA256.Digester()
+	size, err := copyBuffer(ctx, h.Hash(), r)
+	if err != nil {
+		return "", fmt.Errorf("read context: %w", err)
+	}
+	if size != e.Size {
+		return "", fmt.Errorf("read context: %s changed while it was read", p)
+	}
+	c.remember(p, n, h.Digest())
+	return h.Digest(), nil
+}
+
+// remember keeps a digest for the next build, unless the file moved under us.
+func (c *contextTree) remember(p string, n *contextNode, d digest.Digest) {
+	var st unix.Stat_t
+	f, err := c.root.OpenFile(p, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if unix.Fstat(int(f.Fd()), &st) == nil && st.Ctim.Nano() == n.stat.CTimeNs && st.Size == n.stat.Size {
+		c.memo.Remember(p, n.stat, d)
+	}
+}
+
+func (c *contextTree) linkID(p string, e *layer.Entry) string {
+	n, err := c.node(p)
+	if err != nil || e.Type != typeReg || n.nlink < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", n.stat.Dev, n.stat.Ino)
+}
+
+// missing is the error for a source that the context does not have.
+func (c *contextTree) missing(p string) error {
+	err := fmt.Errorf("%q: not found in the build context", "/"+p)
+	if c.ignored(p) {
+		return &Hinted{fmt.Errorf("%q: not found: .dockerignore leaves it out of the build context", "/"+p), "add !" + p + " to .dockerignore, or rename it"}
+	}
+	dir, base := path.Split(p)
+	if names, e := c.names(clean(dir)); e == nil {
+		if n := nearest(base, names); n != "" {
+			return &Hinted{err, "did you mean " + path.Join(dir, n) + "?"}
+		}
+	}
+	return &Hinted{err, "paths are relative to the context directory"}
+}
+
+// emptyTree has no files: the context of a build without one, and what
+// `COPY --link` lands on.
+type emptyTree struct{}
+
+func (emptyTree) lookup(p string) (*layer.Entry, error) {
+	if p == "" {
+		return &layer.Entry{Type: typeDir, Mode: 0o755}, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (emptyTree) names(string) ([]string, error) { return nil, nil }
+
+func (emptyTree) digest(context.Context, string, *layer.Entry) (digest.Digest, error) {
+	return "", fs.ErrNotExist
+}
+
+func (emptyTree) open(context.Context, string, *layer.Entry) (io.ReadCloser, error) {
+	return nil, fs.ErrNotExist
+}
+
+func (emptyTree) linkID(string, *layer.Entry) string { return "" }

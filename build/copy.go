@@ -1,0 +1,212 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
+)
+
+// transfer is a COPY or ADD with everything expanded.
+type transfer struct {
+	keyword string
+	sources []string
+	docs    []document
+	// dest is absolute and keeps the slash, or slash and dot, it ends in;
+	// destText is as the instruction has it.
+	dest, destText string
+	chown          string
+	chmod          chmod
+	link           bool
+	unpack         bool
+}
+
+// document is a heredoc: a file made by the instruction itself.
+type document struct{ name, body string }
+
+// expandTransfer settles what a COPY or ADD says.
+func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
+	t := &transfer{keyword: in.Keyword()}
+	var p parser.Transfer
+	switch in := in.(type) {
+	case *parser.Copy:
+		p = in.Transfer
+	case *parser.Add:
+		p = in.Transfer
+		t.unpack = in.Unpack == nil || *in.Unpack
+	}
+	var err error
+	if t.sources, err = c.words(p.Sources); err != nil {
+		return nil, err
+	}
+	for i, s := range t.sources {
+		if s == "" {
+			return nil, fmt.Errorf("source %s is empty", p.Sources[i])
+		}
+	}
+	if t.docs, err = c.documents(p.Heredocs); err != nil {
+		return nil, err
+	}
+	rest, err := c.words([]string{p.Dest, p.Chown, p.Chmod})
+	if err != nil {
+		return nil, err
+	}
+	t.destText, t.chown = rest[0], rest[1]
+	t.dest = destination(c.state.Config.Config.WorkingDir, rest[0])
+	if t.chmod, err = parseChmod(rest[2]); err != nil {
+		return nil, err
+	}
+	t.link = p.Link && t.chmod.text == "" // BuildKit drops --link beside --chmod
+	if n := chownByName(t.chown); p.Link && n {
+		return nil, &Hinted{fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link", t.chown), "use numeric uid[:gid] instead"}
+	}
+	return t, nil
+}
+
+func (c scoped) documents(list []parser.Heredoc) ([]document, error) {
+	var out []document
+	for _, h := range list {
+		body := h.Body
+		if h.Expand {
+			var err error
+			if body, err = c.x.Body(body, c.state.Env.lookup); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, document{name: h.Name, body: body})
+	}
+	return out, nil
+}
+
+// destination makes dest absolute; an ending in "/" or "/." is kept, for it
+// says that the destination is a directory.
+func destination(workdir, dest string) string {
+	if dest == "" || dest == "." {
+		dest = "./"
+	}
+	abs := dest
+	if !path.IsAbs(dest) {
+		abs = path.Join("/", workdir, dest)
+	}
+	abs = path.Clean(abs)
+	switch {
+	case strings.HasSuffix(dest, "/."):
+		return strings.TrimSuffix(abs, "/") + "/."
+	case strings.HasSuffix(dest, "/") && abs != "/":
+		return abs + "/"
+	}
+	return abs
+}
+
+// history is the text of the image's history for the instruction.
+func (t *transfer) history() string {
+	var b strings.Builder
+	b.WriteString(t.keyword)
+	if t.chown != "" {
+		b.WriteString(" --chown=" + t.chown)
+	}
+	if t.chmod.text != "" {
+		b.WriteString(" --chmod=" + t.chmod.text)
+	}
+	for _, s := range t.sources {
+		b.WriteString(" " + s)
+	}
+	for _, d := range t.docs {
+		b.WriteString(" <<" + d.name)
+	}
+	return b.String() + " " + t.destText + " # buildkit"
+}
+
+// land decides where every selected file goes. own is the resolved --chown.
+func (t *transfer) land(ctx context.Context, l *landing, sel *selection, own *owner, arch *archives) error {
+	for i, m := range sel.matches {
+		if t.unpack && !m.dir() {
+			done, err := t.landArchive(ctx, l, sel.tree, m, own, arch)
+			if err != nil {
+				return err
+			}
+			if done {
+				continue
+			}
+		}
+		if err := t.landMatch(l, sel.tree, m, own, i); err != nil {
+			return err
+		}
+	}
+	for _, d := range t.docs {
+		e := layer.Entry{Type: typeReg, Mode: 0o644, Size: int64(len(d.body)), ModTime: l.now}
+		m := match{name: d.name, items: []item{{at: d.name, entry: &e}}}
+		if err := t.landMatch(l, memory(d.body), m, own, -1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// landMatch lands one match: a file at the destination or inside it when that
+// is a directory, a directory's contents in the destination. group tells the
+// hard links of one match from those of another.
+func (t *transfer) landMatch(l *landing, from opener, m match, own *owner, group int) error {
+	dst, err := t.prepare(l, own)
+	if err != nil {
+		return err
+	}
+	e, err := l.lookup(dst)
+	if err != nil && !isNotExist(err) {
+		return err
+	}
+	switch {
+	case !m.dir() && err == nil && e.Type == typeDir:
+		dst = path.Join(dst, path.Base(m.name))
+	case m.dir() && err != nil:
+		if _, err := l.mkdirAll(dst, t.chmod.parents(), own); err != nil {
+			return err
+		}
+	}
+	if _, err := l.mkdirAll(parentOf(dst), t.chmod.parents(), own); err != nil {
+		return err
+	}
+	for i := range m.items {
+		it := &m.items[i]
+		if err := t.landItem(l, from, it, path.Join(dst, it.rel), own, group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare makes the directories that the destination's spelling asks for, and
+// follows its links.
+func (t *transfer) prepare(l *landing, own *owner) (string, error) {
+	dir := t.dest
+	if !strings.HasSuffix(dir, "/") && !strings.HasSuffix(dir, "/.") {
+		dir = path.Dir(dir)
+	}
+	if _, err := l.mkdirAll(dir, t.chmod.parents(), own); err != nil {
+		return "", err
+	}
+	return l.resolve(t.dest)
+}
+
+func (t *transfer) landItem(l *landing, from opener, it *item, to string, own *owner, group int) error {
+	e := *it.entry
+	e.Name, e.Digest = to, it.digest
+	if own != nil {
+		e.UID, e.GID = own.uid, own.gid
+	}
+	if e.Type != typeSymlink {
+		e.Mode = t.chmod.apply(e.Mode, e.Type == typeDir)
+	}
+	if e.Type == typeDir {
+		_, err := l.putDir(e, it.rel != "")
+		return err
+	}
+	f := &landed{entry: e, from: from, at: it.at}
+	if it.link != "" {
+		f.link = fmt.Sprintf("%d:%s", group, it.link)
+	}
+	return l.putFile(f)
+}

@@ -1,0 +1,70 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// WriteTar writes an image's root filesystem as one tar: what its layers come
+// to, without whiteouts.
+func (b *Builder) WriteTar(ctx context.Context, desc ocispec.Descriptor, w io.Writer) error {
+	img, err := b.Store.Image(ctx, desc, nil)
+	if err != nil {
+		return err
+	}
+	bytes := newLayerBytes(b)
+	defer bytes.close()
+	list := make([]layer.FlattenLayer, len(img.Layers))
+	for i, ly := range img.Layers {
+		toc, err := bytes.toc(ctx, img.Layers, i)
+		if err != nil {
+			return err
+		}
+		list[i] = layer.FlattenLayer{TOC: toc, Tar: func() (io.ReadCloser, error) { return bytes.tar(ctx, ly) }}
+	}
+	lw := layer.NewWriter(w)
+	if err := layer.Flatten(ctx, list, lw); err != nil {
+		return fmt.Errorf("flatten image: %w", err)
+	}
+	_, _, err = lw.Close()
+	return err
+}
+
+// WriteDir writes an image's root filesystem into a directory, which is made
+// if it is missing. What is there stays, unless the image has the same path.
+func (b *Builder) WriteDir(ctx context.Context, desc ocispec.Descriptor, dir string) error {
+	img, err := b.Store.Image(ctx, desc, nil)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	bytes := newLayerBytes(b)
+	defer bytes.close()
+	for _, ly := range img.Layers {
+		if err := b.writeLayer(ctx, bytes, ly, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Builder) writeLayer(ctx context.Context, bytes *layerBytes, ly image.Layer, dir string) error {
+	r, err := bytes.tar(ctx, ly)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, _, err = layer.Apply(ctx, r, dir, layer.ApplyOptions{Format: layer.Merge, SkipDevices: b.Rootless})
+	if err != nil {
+		return fmt.Errorf("unpack layer %s: %w", ly.DiffID, err)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocibuild/ocibuild/image/layer"
+)
+
+// landing is where a COPY, ADD or WORKDIR puts files: the root filesystem
+// below, which is only looked at, and what the step adds to it. Nothing is
+// written before everything has landed, and every look below that decides the
+// outcome is noted, so that the step can be keyed on just these facts.
+type landing struct {
+	below func(path string) (*layer.Entry, error)
+	// facts holds what was asked of the tree below, by path.
+	facts map[string]string
+	added map[string]*landed
+	now   time.Time
+}
+
+// landed is one path that the step makes.
+type landed struct {
+	entry layer.Entry
+	// from, at and link are where a regular file's bytes come from, and its
+	// group of hard links.
+	from opener
+	at   string
+	link string
+}
+
+// opener gives the bytes of regular files: a tree, a heredoc, an archive.
+type opener interface {
+	open(ctx context.Context, path string, e *layer.Entry) (io.ReadCloser, error)
+}
+
+// owner is what --chown or USER makes of new files; nil keeps what they have.
+type owner struct{ uid, gid int }
+
+func newLanding(below func(string) (*layer.Entry, error), now time.Time) *landing {
+	return &landing{below: below, facts: map[string]string{}, added: map[string]*landed{}, now: now}
+}
+
+// lookup looks at a path whose every detail matters: a component of a destination.
+func (l *landing) lookup(p string) (*layer.Entry, error) {
+	if a, ok := l.added[p]; ok {
+		return &a.entry, nil
+	}
+	e, err := l.below(p)
+	switch {
+	case isNotExist(err):
+		l.facts[p] = "absent"
+	case err != nil:
+		return e, err
+	default:
+		l.facts[p] = factOf(e)
+	}
+	return e, err
+}
+
+// factOf tells what of an existing path a landing depends on.
+func factOf(e *layer.Entry) string {
+	switch e.Type {
+	case typeSymlink:
+		return "link " + e.Linkname
+	case typeDir:
+		var xattrs strings.Builder
+		for _, k := range slices.Sorted(maps.Keys(e.Xattrs)) {
+			fmt.Fprintf(&xattrs, " %q=%q", k, e.Xattrs[k])
+		}
+		return fmt.Sprintf("dir %04o %d:%d%s", e.Mode, e.UID, e.GID, xattrs.String())
+	}
+	return "file"
+}
+
+// kind looks at a path of which only this matters: whether it is a directory,
+// something else, or absent. It leaves no fact, for each outcome but one is an error.
+func (l *landing) kind(p string) (there, dir bool, err error) {
+	if a, ok := l.added[p]; ok {
+		return true, a.entry.Type == typeDir, nil
+	}
+	e, err := l.below(p)
+	if isNotExist(err) {
+		return false, false, nil
+	}
+	return err == nil, err == nil && e.Type == typeDir, err
+}
+
+func (l *landing) resolve(p string) (string, error) { return resolve(l.lookup, p) }
+
+// mkdirAll makes the missing directories of p, which is followed through
+// links, and gives the resolved path.
+func (l *landing) mkdirAll(p string, mode int64, o *owner) (string, error) {
+	p, err := l.resolve(p)
+	if err != nil {
+		return "", err
+	}
+	at := ""
+	for name := range strings.SplitSeq(p, "/") {
+		if name == "" {
+			continue
+		}
+		at = path.Join(at, name)
+		e, err := l.lookup(at)
+		if err == nil && e.Type != typeDir {
+			return "", fmt.Errorf("mkdir /%s: %w", at, errNotDir)
+		}
+		if err == nil {
+			continue
+		}
+		if !isNotExist(err) {
+			return "", err
+		}
+		dir := layer.Entry{Name: at, Type: typeDir, Mode: mode & 0o777, ModTime: l.now}
+		if o != nil {
+			dir.UID, dir.GID = o.uid, o.gid
+		}
+		l.added[at] = &landed{entry: dir}
+	}
+	return p, nil
+}
+
+// putDir lands a directory. An existing one keeps its own metadata unless
+// overwrite is set. made reports whether it is new.
+func (l *landing) putDir(e layer.Entry, overwrite bool) (made bool, err error) {
+	there, dir, err := l.kind(e.Name)
+	switch {
+	case err != nil:
+		return false, err
+	case there && !dir:
+		return false, fmt.Errorf("cannot copy to non-directory: /%s", e.Name)
+	case there && !overwrite:
+		return false, nil
+	}
+	l.added[e.Name] = &landed{entry: e}
+	return !there, nil
+}
+
+// putFile lands anything that is not a directory; what is there is replaced.
+func (l *landing) putFile(f *landed) error {
+	there, dir, err := l.kind(f.entry.Name)
+	if err != nil {
+		return err
+	}
+	if there && dir {
+		return fmt.Errorf("cannot replace directory /%s with file", f.entry.Name)
+	}
+	l.added[f.entry.Name] = f
+	return nil
+}
+
+// settled is the layer that the landing makes, parents before children and in
+// byte order of path components: the added paths, and the directories that
+// lead to them as they are below, since a layer that lacks them would change them.
+func (l *landing) settled() ([]*landed, error) {
+	all := maps.Clone(l.added)
+	for p := range l.added {
+		for dir := parentOf(p); dir != ""; dir = parentOf(dir) {
+			if _, ok := all[dir]; ok {
+				break
+			}
+			e, err := l.below(dir)
+			if err != nil {
+				return nil, fmt.Errorf("look up /%s: %w", dir, err)
+			}
+			parent := *e
+			parent.Name = dir
+			all[dir] = &landed{entry: parent}
+		}
+	}
+	delete(all, "")
+	list := slices.Collect(maps.Values(all))
+	slices.SortFunc(list, func(a, b *landed) int { return comparePaths(a.entry.Name, b.entry.Name) })
+	return list, nil
+}
+
+func parentOf(p string) string {
+	dir, _ := path.Split(p)
+	return strings.TrimSuffix(dir, "/")
+}
+
+// comparePaths orders paths as a depth-first walk meets them: "/" sorts before
+// every other byte.
+func comparePaths(a, b string) int {
+	for i := 0; i < len(a) && i < len(b); i++ {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		}
+		return int(a[i]) - int(b[i])
+	}
+	return len(a) - len(b)
+}

@@ -1,0 +1,404 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/image/rootfs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+// emptyContent is the content of a layer without entries: it has no directory
+// to mount.
+var emptyContent = func() digest.Digest {
+	w := layer.NewWriter(io.Discard)
+	d, _, err := w.Close()
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return d.Content
+}()
+
+// layerBytes gives what layers hold: their tables of contents, their files
+// and their unpacked directories. Each is made when it is first asked for,
+// and once, whoever asks.
+type layerBytes struct {
+	b *Builder
+
+	mu    sync.Mutex
+	tocs  map[digest.Digest]*layer.TOC
+	files map[digest.Digest]*os.File
+	trees map[string]*layer.Tree
+	busy  map[string]*sync.Mutex
+}
+
+func newLayerBytes(b *Builder) *layerBytes {
+	return &layerBytes{
+		b: b, tocs: map[digest.Digest]*layer.TOC{}, files: map[digest.Digest]*os.File{},
+		trees: map[string]*layer.Tree{}, busy: map[string]*sync.Mutex{},
+	}
+}
+
+func (l *layerBytes) close() {
+	for _, f := range l.files {
+		f.Close()
+	}
+}
+
+// exclusive makes callers with one name wait for each other.
+func (l *layerBytes) exclusive(name string) (release func()) {
+	l.mu.Lock()
+	m, ok := l.busy[name]
+	if !ok {
+		m = &sync.Mutex{}
+		l.busy[name] = m
+	}
+	l.mu.Unlock()
+	m.Lock()
+	return m.Unlock
+}
+
+// tree is the merged view of a root filesystem.
+func (l *layerBytes) tree(ctx context.Context, layers []image.Layer) (*layerTree, error) {
+	name := ""
+	tocs := make([]*layer.TOC, len(layers))
+	for i, ly := range layers {
+		toc, err := l.toc(ctx, layers, i)
+		if err != nil {
+			return nil, err
+		}
+		tocs[i] = toc
+		name += string(ly.DiffID) + "\n"
+	}
+	defer l.exclusive("tree " + name)()
+	l.mu.Lock()
+	view, ok := l.trees[name]
+	l.mu.Unlock()
+	if !ok {
+		view = layer.NewTree(tocs...)
+		l.mu.Lock()
+		l.trees[name] = view
+		l.mu.Unlock()
+	}
+	return &layerTree{layers: layers, view: view, bytes: l}, nil
+}
+
+// toc gives the table of contents of layers[i]. That of a layer nobody has
+// looked into comes from reading its tar once.
+func (l *layerBytes) toc(ctx context.Context, layers []image.Layer, i int) (*layer.TOC, error) {
+	d := layers[i].DiffID
+	defer l.exclusive("toc " + string(d))()
+	l.mu.Lock()
+	toc, ok := l.tocs[d]
+	l.mu.Unlock()
+	if ok {
+		return toc, nil
+	}
+	if data, ok := l.b.Cache.GetTOC(d); ok {
+		if toc, err := layer.UnmarshalTOC(data); err == nil {
+			return l.keepTOC(d, toc), nil
+		}
+	}
+	r, err := l.tar(ctx, layers[i])
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	digests, toc, err := layer.Scan(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("read layer %s: %w", d, err)
+	}
+	if err := sameDiffID(digests.DiffID, d); err != nil {
+		return nil, err
+	}
+	return l.keepTOC(d, toc), l.b.Cache.PutTOC(d, toc.Marshal())
+}
+
+func sameDiffID(got, want digest.Digest) error {
+	if got != want {
+		return fmt.Errorf("layer %s holds the content of %s: the image is damaged, pull or load it again", want, got)
+	}
+	return nil
+}
+
+func (l *layerBytes) keepTOC(d digest.Digest, toc *layer.TOC) *layer.TOC {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tocs[d] = toc
+	return toc
+}
+
+// tar opens the uncompressed tar of a layer, verified.
+func (l *layerBytes) tar(ctx context.Context, ly image.Layer) (io.ReadCloser, error) {
+	blob, err := l.b.Store.Blob(ctx, ly.Descriptor)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := layer.Decompress(blob)
+	if err != nil {
+		blob.Close()
+		return nil, fmt.Errorf("decompress layer %s: %w", ly.Descriptor.Digest, err)
+	}
+	return joined{r, []io.Closer{r, blob}}, nil
+}
+
+// joined is a reader whose end closes several things.
+type joined struct {
+	io.Reader
+	closers []io.Closer
+}
+
+// Close closes all of them and gives the first error.
+func (j joined) Close() error {
+	var errs []error
+	for _, c := range j.closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// open reads a regular file of layers[i]: from the blob when it is not
+// compressed, else from the unpacked directory.
+func (l *layerBytes) open(ctx context.Context, layers []image.Layer, i int, e *layer.Entry) (io.ReadCloser, error) {
+	ly := layers[i]
+	if e.Size == 0 {
+		return io.NopCloser(io.LimitReader(nil, 0)), nil
+	}
+	if ly.Descriptor.Digest == ly.DiffID && e.Offset >= 0 {
+		f, err := l.blobFile(ly.DiffID)
+		if err != nil {
+			return nil, err
+		}
+		return verified(io.NewSectionReader(f, e.Offset, e.Size), e, nil), nil
+	}
+	name, err := l.snapshot(ctx, layers, i)
+	if err != nil {
+		return nil, err
+	}
+	root, err := l.b.Snapshots.View(ctx, []string{name})
+	if err != nil {
+		return nil, err
+	}
+	dir := rootfs.FromFile(root)
+	f, err := dir.OpenFile(e.Name, os.O_RDONLY, 0)
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return verified(f, e, []io.Closer{f, dir}), nil
+}
+
+func (l *layerBytes) blobFile(d digest.Digest) (*os.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f, ok := l.files[d]; ok {
+		return f, nil
+	}
+	f, err := l.b.Store.BlobFile(d)
+	if err == nil {
+		l.files[d] = f
+	}
+	return f, err
+}
+
+// verifier checks a file's bytes against the digest in the table of contents.
+type verifier struct {
+	joined
+	h    digest.Digester
+	want digest.Digest
+}
+
+func verified(r io.Reader, e *layer.Entry, closers []io.Closer) io.ReadCloser {
+	v := &verifier{h: digest.SHA256.Digester(), want: e.Digest}
+	v.joined = joined{io.TeeReader(r, v.h.Hash()), closers}
+	if e.Digest == "" {
+		v.joined.Reader = r
+	}
+	return v
+}
+
+// Read fails at the end of a file that is not what it should be.
+func (v *verifier) Read(p []byte) (int, error) {
+	n, err := v.joined.Read(p)
+	if err == io.EOF && v.want != "" && v.h.Digest() != v.want {
+		return n, fmt.Errorf("content has digest %s and should have %s: run `ocibuild fsck`", v.h.Digest(), v.want)
+	}
+	return n, err
+}
+
+// snapshots gives the names of the unpacked directories of a root filesystem,
+// bottom first, unpacking what is missing, several layers at a time.
+func (l *layerBytes) snapshots(ctx context.Context, layers []image.Layer) ([]string, error) {
+	names := make([]string, len(layers))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i, ly := range layers {
+		if ly.Content == emptyContent {
+			continue
+		}
+		g.Go(func() (err error) {
+			names[i], err = l.snapshot(gctx, layers, i)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range names {
+		if n != "" {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// snapshotName finds the unpacked directory of a layer, or of a layer that
+// only makes sense on those below it.
+func (l *layerBytes) snapshotName(layers []image.Layer, i int) (name string, needsLower, ok bool) {
+	d := layers[i].DiffID
+	if data, found := l.b.Cache.GetFact("snapshot", cache.Key(d.Encoded())); found && l.b.Snapshots.Use(string(data)) {
+		return string(data), false, true
+	}
+	if _, needsLower = l.b.Cache.GetFact("needs-lower", cache.Key(d.Encoded())); needsLower {
+		name = "chain-" + chainID(layers[:i+1]).Encoded()
+	} else {
+		name = d.Encoded()
+	}
+	return name, needsLower, l.b.Snapshots.Use(name)
+}
+
+// chainID identifies a stack of layers, as the image-spec defines it.
+func chainID(layers []image.Layer) digest.Digest {
+	chain := layers[0].DiffID
+	for _, ly := range layers[1:] {
+		chain = digest.FromString(string(chain) + " " + string(ly.DiffID))
+	}
+	return chain
+}
+
+func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) (string, error) {
+	d := layers[i].DiffID
+	defer l.exclusive(fmt.Sprintf("snapshot %d %s", i, d))()
+	name, needsLower, ok := l.snapshotName(layers, i)
+	if ok {
+		return name, nil
+	}
+	unlock, err := l.b.Store.Lock(ctx, "unpack-"+name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if l.b.Snapshots.Use(name) {
+		return name, nil
+	}
+	if !needsLower {
+		err = l.unpack(ctx, layers[i], name)
+		if !errors.Is(err, layer.ErrNeedsLower) || i == 0 {
+			return name, err
+		}
+		if err := l.b.Cache.PutFact("needs-lower", cache.Key(d.Encoded()), []byte("1")); err != nil {
+			return "", err
+		}
+		name = "chain-" + chainID(layers[:i+1]).Encoded()
+		if l.b.Snapshots.Use(name) {
+			return name, nil
+		}
+	}
+	return name, l.unpackOnto(ctx, layers, i, name)
+}
+
+// unpack unpacks a layer on its own, in overlay form.
+func (l *layerBytes) unpack(ctx context.Context, ly image.Layer, name string) error {
+	dir, commit, abort, err := l.b.Snapshots.Create(name)
+	if err != nil {
+		return err
+	}
+	defer abort()
+	if err := l.apply(ctx, ly, dir, layer.Overlay); err != nil {
+		return err
+	}
+	return commit()
+}
+
+// unpackOnto unpacks a layer through a mount of those below it: a tar that
+// leaves out parent directories, or links into lower layers, means what it
+// says only there.
+func (l *layerBytes) unpackOnto(ctx context.Context, layers []image.Layer, i int, name string) error {
+	var parents []string
+	for j := range i {
+		p, err := l.snapshot(ctx, layers, j)
+		if err != nil {
+			return err
+		}
+		parents = append(parents, p)
+	}
+	sn, err := l.b.Snapshots.Prepare(ctx, parents)
+	if err != nil {
+		return err
+	}
+	defer sn.Discard()
+	if err := l.applyMounted(ctx, layers[i], sn); err != nil {
+		return err
+	}
+	return l.b.Snapshots.Commit(sn, name)
+}
+
+func (l *layerBytes) applyMounted(ctx context.Context, ly image.Layer, sn *executor.Snapshot) error {
+	root, err := l.b.Snapshots.Mount(ctx, sn)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return l.apply(ctx, ly, fmt.Sprintf("/proc/self/fd/%d", root.Fd()), layer.Merge)
+}
+
+func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f layer.Format) error {
+	r, err := l.tar(ctx, ly)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	digests, toc, err := layer.Apply(ctx, r, dir, layer.ApplyOptions{Format: f, UserXattr: l.b.Rootless, SkipDevices: l.b.Rootless})
+	if err != nil {
+		return fmt.Errorf("unpack layer %s: %w", ly.DiffID, err)
+	}
+	if err := sameDiffID(digests.DiffID, ly.DiffID); err != nil {
+		return err
+	}
+	if _, ok := l.b.Cache.GetTOC(ly.DiffID); ok {
+		return nil
+	}
+	l.keepTOC(ly.DiffID, toc)
+	return l.b.Cache.PutTOC(ly.DiffID, toc.Marshal())
+}
+
+// earlier finds a layer of the same content that some step gave before and
+// that is still there.
+func (l *layerBytes) earlier(content digest.Digest) (image.Layer, bool) {
+	var ly image.Layer
+	data, ok := l.b.Cache.GetFact("content", contentKey(content))
+	if !ok || json.Unmarshal(data, &ly) != nil || ly.Content != content || !l.b.Store.Use(ly.Descriptor.Digest) {
+		return image.Layer{}, false
+	}
+	return ly, true
+}
+
+// made remembers a layer by its content.
+func (l *layerBytes) made(ly image.Layer) error {
+	data, err := json.Marshal(ly)
+	if err != nil {
+		return err
+	}
+	return l.b.Cache.PutFact("content", contentKey(ly.Content), data)
+}

@@ -1,0 +1,256 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// op is a step that makes a layer: RUN, COPY, ADD, WORKDIR.
+type op interface {
+	// key identifies everything the step can see.
+	key(ctx context.Context) (cache.Key, cache.Trail, error)
+	// run does the work and gives the layer. An op that can finish in the
+	// background calls out.later.
+	run(ctx context.Context, out *output) error
+	// history is the text of the image's history.
+	history() string
+}
+
+// outcome is what became of an op.
+type outcome struct {
+	layer  *Layer
+	cached bool
+}
+
+// recordValue is what a step's cache record holds.
+type recordValue struct {
+	Layer image.Layer `json:"layer"`
+}
+
+// perform gives the op's layer: from the cache, or by running it.
+//
+// A step that has never been recorded cannot hit, so it runs at once and its
+// key is computed afterwards, which for a RUN means while the next step is
+// already running. A lock on its name keeps a second process from doing the
+// same; that one waits and then finds the record. Otherwise the key comes
+// first, and a lock on the key does the same duty.
+func (r *run) perform(ctx context.Context, s *Step, o op) (outcome, error) {
+	name := stepName(s)
+	fresh := r.uncached(s)
+	if fresh || !r.b.Cache.HasName(name) {
+		unlock, err := r.b.Store.Lock(ctx, "name-"+digest.FromString(name).Encoded())
+		if err != nil {
+			return outcome{}, err
+		}
+		if fresh || !r.b.Cache.HasName(name) {
+			return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, unlock: unlock})
+		}
+		unlock()
+	}
+	key, trail, err := o.key(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	if l, ok := r.recall(key); ok {
+		return outcome{l, true}, nil
+	}
+	unlock, err := r.b.Store.Lock(ctx, "step-"+string(key))
+	if err != nil {
+		return outcome{}, err
+	}
+	if l, ok := r.recall(key); ok {
+		unlock()
+		return outcome{l, true}, nil
+	}
+	return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, key: key, trail: trail, unlock: unlock})
+}
+
+// stepName identifies a step across builds: its stage and its instruction as
+// it is written.
+func stepName(s *Step) string {
+	return s.StageName() + " " + s.Instr.Text()
+}
+
+// recall finds a usable record: one whose layer is still in the store.
+func (r *run) recall(key cache.Key) (*Layer, bool) {
+	rec, err := r.b.Cache.Get(key)
+	if err != nil {
+		return nil, false
+	}
+	var v recordValue
+	if json.Unmarshal(rec.Value, &v) != nil || v.Layer.DiffID == "" || !r.b.Store.Use(v.Layer.Descriptor.Digest) {
+		return nil, false
+	}
+	l := readyLayer(v.Layer)
+	l.created = rec.Created
+	return l, true
+}
+
+func (r *run) execute(ctx context.Context, s *Step, o op, out *output) (outcome, error) {
+	out.layer = &Layer{done: make(chan struct{})}
+	out.began = time.Now()
+	err := o.run(ctx, out)
+	if err != nil {
+		out.fail(err)
+		return outcome{}, err
+	}
+	if !out.deferred {
+		out.finish()
+	}
+	return outcome{out.layer, false}, nil
+}
+
+// output is where an op puts what it made.
+type output struct {
+	r      *run
+	step   *Step
+	op     op
+	name   string
+	key    cache.Key // "" when it is computed after the run
+	trail  cache.Trail
+	unlock func()
+	began  time.Time
+
+	layer    *Layer
+	made     image.Layer
+	stored   bool // made is new in the store
+	deferred bool
+}
+
+// write makes the layer that produce writes into the store, and gives also its
+// tar's bytes if that is not nil.
+func (o *output) write(also io.Writer, produce func(*layer.Writer) error) error {
+	blob, err := o.r.b.Store.Create()
+	if err != nil {
+		return err
+	}
+	defer blob.Abort()
+	var sink io.Writer = blob
+	if also != nil {
+		sink = io.MultiWriter(blob, also)
+	}
+	w := layer.NewWriter(sink)
+	if err := produce(w); err != nil {
+		return err
+	}
+	digests, toc, err := w.Close()
+	if err != nil {
+		return err
+	}
+	if same, ok := o.r.bytes.earlier(digests.Content); ok {
+		o.made = same // early cut-off: the layer that is there already
+		return nil
+	}
+	desc, err := blob.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
+	if err != nil {
+		return err
+	}
+	o.stored = true
+	o.made = image.Layer{Descriptor: desc, DiffID: desc.Digest, Content: digests.Content}
+	o.r.bytes.keepTOC(desc.Digest, toc)
+	return errors.Join(o.r.b.Cache.PutTOC(desc.Digest, toc.Marshal()), o.r.bytes.made(o.made))
+}
+
+// writeUnpacked is write for a layer that a RUN may follow: the tar is
+// unpacked into a snapshot in the same pass.
+func (o *output) writeUnpacked(ctx context.Context, produce func(*layer.Writer) error) error {
+	if !o.r.graph.runFollows(o.step) {
+		return o.write(nil, produce)
+	}
+	name := "copy-" + unique()
+	dir, commit, abort, err := o.r.b.Snapshots.Create(name)
+	if err != nil {
+		return err
+	}
+	defer abort()
+	pr, pw := io.Pipe()
+	applied := make(chan error, 1)
+	go func() {
+		_, _, err := layer.Apply(ctx, pr, dir, layer.ApplyOptions{Format: layer.Overlay, UserXattr: o.r.b.Rootless, SkipDevices: o.r.b.Rootless})
+		pr.CloseWithError(err)
+		applied <- err
+	}()
+	err = o.write(pw, produce)
+	pw.CloseWithError(err)
+	if aerr := <-applied; err == nil {
+		err = aerr
+	}
+	if err != nil || !o.stored {
+		return err // a layer that was there before is unpacked when it is needed
+	}
+	if err := commit(); err != nil {
+		return err
+	}
+	return o.r.b.Cache.PutFact("snapshot", cache.Key(o.made.DiffID.Encoded()), []byte(name))
+}
+
+// later lets the next step start on the snapshot dir while work makes the
+// layer of it.
+func (o *output) later(dir string, work func(context.Context) error) {
+	o.deferred = true
+	o.layer.dir = dir
+	o.layer.created = o.r.now()
+	o.r.background.start(func(ctx context.Context) error {
+		if err := work(ctx); err != nil {
+			err = o.r.stepError(o.step, err)
+			o.fail(err)
+			return err
+		}
+		o.finish()
+		return nil
+	})
+}
+
+// finish publishes the layer and, in the background, records it once its
+// blob is on the disk: data before the record that names it.
+func (o *output) finish() {
+	if o.layer.created.IsZero() {
+		o.layer.created = o.r.now()
+	}
+	o.layer.image = o.made
+	close(o.layer.done)
+	o.r.background.start(func(ctx context.Context) error {
+		defer o.unlock()
+		if err := o.record(ctx); err != nil {
+			return o.r.stepError(o.step, fmt.Errorf("record step: %w", err))
+		}
+		return nil
+	})
+}
+
+func (o *output) record(ctx context.Context) error {
+	if o.key == "" {
+		var err error
+		if o.key, o.trail, err = o.op.key(ctx); err != nil {
+			return err
+		}
+	}
+	if err := o.r.b.Store.Sync(ctx, o.made.Descriptor.Digest); err != nil {
+		return err
+	}
+	value, err := json.Marshal(recordValue{Layer: o.made})
+	if err != nil {
+		return err
+	}
+	return o.r.b.Cache.Put(&cache.Record{
+		Key: o.key, Name: o.name, Trail: o.trail, Value: value,
+		Blobs: []ocispec.Descriptor{o.made.Descriptor}, Created: o.layer.created, Duration: time.Since(o.began),
+	})
+}
+
+// fail tells everyone who waits for the layer that there will be none.
+func (o *output) fail(err error) {
+	o.layer.err = err
+	close(o.layer.done)
+	o.unlock()
+}

@@ -1,0 +1,308 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
+	"github.com/opencontainers/go-digest"
+)
+
+// spot is where a transfer or WORKDIR lands, as far as its key is concerned.
+type spot struct {
+	// Facts are what was asked of the tree below, by path.
+	Facts map[string]string
+	// Owner is the resolved owner as "uid:gid", or "".
+	Owner string
+}
+
+// copyOp is one COPY or ADD.
+type copyOp struct {
+	r     *run
+	step  *Step
+	state *State
+	from  *State // nil for the context
+	t     *transfer
+
+	sel *selection // once somebody has needed the files themselves
+}
+
+func (r *run) newCopy(s *Step, in *State) (*copyOp, error) {
+	t, err := expandTransfer(r.scoped(in), s.Instr)
+	if err != nil {
+		return nil, err
+	}
+	o := &copyOp{r: r, step: s, state: in, t: t}
+	if len(s.Sources) > 0 && s.Sources[0] != nil {
+		o.from = r.stateOf(s.Sources[0])
+	}
+	return o, nil
+}
+
+func (o *copyOp) history() string { return o.t.history() }
+
+func (o *copyOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
+	sources, err := o.sources(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	s, err := o.spot(ctx, sources)
+	if err != nil {
+		return "", nil, err
+	}
+	key, trail := transferKey(o.t, sources, s)
+	return key, trail, nil
+}
+
+// sources identifies the selected files. Those of a stage are looked up by
+// the stage's content; those of the context are looked at each time.
+func (o *copyOp) sources(ctx context.Context) (digest.Digest, error) {
+	if o.sel != nil || o.from == nil {
+		if err := o.selectFiles(ctx); err != nil {
+			return "", err
+		}
+		return o.sel.digest, nil
+	}
+	from, err := o.from.contents(ctx)
+	if err != nil {
+		return "", err
+	}
+	key := sourcesKey(from, o.t.sources)
+	if data, ok := o.r.b.Cache.GetFact("sources", key); ok {
+		return digest.Digest(data), nil
+	}
+	if err := o.selectFiles(ctx); err != nil {
+		return "", err
+	}
+	return o.sel.digest, o.r.b.Cache.PutFact("sources", key, []byte(o.sel.digest))
+}
+
+// selectFiles finds the files that the instruction names.
+func (o *copyOp) selectFiles(ctx context.Context) error {
+	if o.sel != nil {
+		return nil
+	}
+	var t tree = o.r.context
+	if o.from != nil {
+		layers, err := o.from.layers(ctx)
+		if err != nil {
+			return err
+		}
+		if t, err = o.r.bytes.tree(ctx, layers); err != nil {
+			return err
+		}
+	}
+	sel, err := selectSources(ctx, t, o.t.sources)
+	if err != nil {
+		return err
+	}
+	o.sel = sel
+	return nil
+}
+
+// spot tells what of the tree below decides where the files land: from the
+// memo, or by landing them on the tree's table of contents.
+func (o *copyOp) spot(ctx context.Context, sources digest.Digest) (spot, error) {
+	if o.t.link && !chownByName(o.t.chown) {
+		s := spot{}
+		if o.t.chown != "" {
+			own, _ := ownerOf(o.t.chown, nil, nil)
+			s.Owner = own.String()
+		}
+		return s, nil
+	}
+	parent, err := o.state.contents(ctx)
+	if err != nil {
+		return spot{}, err
+	}
+	key := spotKey(parent, o.t, sources)
+	var s spot
+	if data, ok := o.r.b.Cache.GetFact("spot", key); ok && json.Unmarshal(data, &s) == nil {
+		return s, nil
+	}
+	_, s, err = o.land(ctx)
+	if err != nil {
+		return spot{}, err
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return spot{}, err
+	}
+	return s, o.r.b.Cache.PutFact("spot", key, data)
+}
+
+// land lands the files on the tree below.
+func (o *copyOp) land(ctx context.Context) (*landing, spot, error) {
+	if err := o.selectFiles(ctx); err != nil {
+		return nil, spot{}, err
+	}
+	var below tree = emptyTree{}
+	layers, err := o.state.layers(ctx)
+	if err != nil {
+		return nil, spot{}, err
+	}
+	lt, err := o.r.lazyTree(ctx, layers, o.t)
+	if err != nil {
+		return nil, spot{}, err
+	}
+	if lt != nil && !o.t.link {
+		below = lt
+	}
+	own, err := o.owner(ctx, lt)
+	if err != nil {
+		return nil, spot{}, err
+	}
+	l := newLanding(below.lookup, o.r.now())
+	arch := &archives{dir: o.r.temp()}
+	o.r.keep(arch)
+	if err := o.t.land(ctx, l, o.sel, own, arch); err != nil {
+		return nil, spot{}, err
+	}
+	s := spot{Facts: l.facts}
+	if own != nil {
+		s.Owner = own.String()
+	}
+	return l, s, nil
+}
+
+// lazyTree is the tree below a transfer, unless nothing of it matters.
+func (r *run) lazyTree(ctx context.Context, layers []image.Layer, t *transfer) (*layerTree, error) {
+	if t.link && !chownByName(t.chown) {
+		return nil, nil
+	}
+	return r.bytes.tree(ctx, layers)
+}
+
+// owner resolves --chown in the passwd and group files of the tree below.
+func (o *copyOp) owner(ctx context.Context, below *layerTree) (*owner, error) {
+	if o.t.chown == "" {
+		return nil, nil
+	}
+	passwd, group, err := o.r.userFiles(ctx, below, chownByName(o.t.chown))
+	if err != nil {
+		return nil, err
+	}
+	own, unknown := ownerOf(o.t.chown, passwd, group)
+	for _, name := range unknown {
+		o.r.warn(o.step, fmt.Sprintf("--chown=%s: the image has no %s; as with BuildKit, root owns the files", o.t.chown, name))
+	}
+	return &own, nil
+}
+
+func (o owner) String() string { return fmt.Sprintf("%d:%d", o.uid, o.gid) }
+
+// userFiles reads the files that name users and groups, if names are to be looked up.
+func (r *run) userFiles(ctx context.Context, t *layerTree, wanted bool) (passwd, group []byte, err error) {
+	if !wanted || t == nil {
+		return nil, nil, nil
+	}
+	if passwd, err = t.readFile(ctx, "etc/passwd", maxUserFile); err != nil {
+		return nil, nil, err
+	}
+	group, err = t.readFile(ctx, "etc/group", maxUserFile)
+	return passwd, group, err
+}
+
+// lookupUser resolves the user of a RUN in the root filesystem it runs in.
+func (r *run) lookupUser(ctx context.Context, sn *executor.Snapshot, user string) (executor.UserInfo, error) {
+	root, err := r.b.Snapshots.Mount(ctx, sn)
+	if err != nil {
+		return executor.UserInfo{}, err
+	}
+	passwd, group, err := readUserFiles(root)
+	if err != nil {
+		return executor.UserInfo{}, err
+	}
+	info, err := executor.LookupUser(user, passwd, group)
+	if err != nil {
+		return info, &Hinted{fmt.Errorf("USER %s: %w", user, err), "create the user in a RUN step first, or give a numeric id"}
+	}
+	return info, nil
+}
+
+func (o *copyOp) run(ctx context.Context, out *output) error {
+	l, _, err := o.land(ctx)
+	if err != nil {
+		return err
+	}
+	return out.writeUnpacked(ctx, func(w *layer.Writer) error { return l.write(ctx, w) })
+}
+
+// workdirOp is one WORKDIR: the missing directories of its path, which belong
+// to the image's user.
+type workdirOp struct {
+	r     *run
+	step  *Step
+	state *State
+	dir   string
+}
+
+func (r *run) newWorkdir(s *Step, in *State) (*workdirOp, error) {
+	dir, err := r.scoped(in).word(s.Instr.(*parser.Workdir).Path)
+	if err != nil {
+		return nil, err
+	}
+	return &workdirOp{r: r, step: s, state: in, dir: workdir(in.Config.Config.WorkingDir, dir)}, nil
+}
+
+func (o *workdirOp) history() string { return "WORKDIR " + o.dir }
+
+func (o *workdirOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
+	parent, err := o.state.contents(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	key := workdirSpotKey(parent, o.dir, o.state.Config.Config.User)
+	var s spot
+	data, ok := o.r.b.Cache.GetFact("spot", key)
+	if !ok || json.Unmarshal(data, &s) != nil {
+		if _, s, err = o.land(ctx); err != nil {
+			return "", nil, err
+		}
+		if data, err = json.Marshal(s); err != nil {
+			return "", nil, err
+		}
+		if err := o.r.b.Cache.PutFact("spot", key, data); err != nil {
+			return "", nil, err
+		}
+	}
+	k, trail := workdirKey(o.dir, s)
+	return k, trail, nil
+}
+
+func (o *workdirOp) land(ctx context.Context) (*landing, spot, error) {
+	layers, err := o.state.layers(ctx)
+	if err != nil {
+		return nil, spot{}, err
+	}
+	below, err := o.r.bytes.tree(ctx, layers)
+	if err != nil {
+		return nil, spot{}, err
+	}
+	own := owner{}
+	if user := o.state.Config.Config.User; user != "" {
+		passwd, group, err := o.r.userFiles(ctx, below, chownByName(user))
+		if err != nil {
+			return nil, spot{}, err
+		}
+		own, _ = ownerOf(user, passwd, group)
+	}
+	l := newLanding(below.lookup, o.r.now())
+	if _, err := l.mkdirAll(o.dir, 0o755, &own); err != nil {
+		return nil, spot{}, err
+	}
+	return l, spot{Facts: l.facts, Owner: own.String()}, nil
+}
+
+func (o *workdirOp) run(ctx context.Context, out *output) error {
+	l, _, err := o.land(ctx)
+	if err != nil {
+		return err
+	}
+	return out.write(nil, func(w *layer.Writer) error { return l.write(ctx, w) })
+}

@@ -1,0 +1,229 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// maxUserFile bounds the passwd and group files that are read from an image.
+const maxUserFile = 16 << 20
+
+// pipesDir is where a heredoc with an interpreter line is put for its step.
+const pipesDir = "/dev/pipes"
+
+// runProcess is a RUN with everything settled but the numbers behind its user.
+type runProcess struct {
+	args []string
+	// script is the body of a heredoc that is run as a program, scriptName its name.
+	script, scriptName string
+	env                scope
+	user, cwd          string
+	network, platform  string
+}
+
+// plainHeredoc matches a RUN that is a heredoc and nothing else.
+var plainHeredoc = regexp.MustCompile(`^\s*\d*<<-?\s*("[^"<]*"|'[^'<]*'|[^\s<]+)\s*$`)
+
+// settleRun says what a RUN executes.
+func settleRun(s *State, in *parser.Run, platform string) runProcess {
+	p := runProcess{
+		env: s.Env, user: s.Config.Config.User, cwd: s.Config.Config.WorkingDir,
+		network: in.Network, platform: platform,
+	}
+	args := in.Args
+	switch {
+	case len(in.Heredocs) == 1 && len(args) == 1 && plainHeredoc.MatchString(args[0]):
+		doc := in.Heredocs[0]
+		if strings.HasPrefix(doc.Body, "#!") {
+			p.script, p.scriptName = doc.Body, filepath.Base("/"+doc.Name)
+			args = []string{pipesDir + "/" + p.scriptName}
+			break
+		}
+		args = []string{doc.Body}
+	case len(in.Heredocs) > 0:
+		text := strings.Join(args, " ")
+		for _, doc := range in.Heredocs {
+			text += "\n" + doc.Body + doc.Name
+		}
+		args = []string{text}
+	}
+	p.args = s.command(in.Shell, args)
+	return p
+}
+
+// runOp is one RUN.
+type runOp struct {
+	r     *run
+	step  *Step
+	state *State
+	p     runProcess
+	// proxies reach the command's environment and nothing else.
+	proxies []string
+}
+
+func (r *run) newRun(s *Step, in *State) *runOp {
+	instr := s.Instr.(*parser.Run)
+	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, platformString(s.Platform))}
+	for _, name := range proxyArgs {
+		for _, form := range []string{name, strings.ToLower(name)} {
+			if v, ok := r.req.Plan.Args[form]; ok {
+				o.proxies = append(o.proxies, name+"="+v, strings.ToLower(name)+"="+v)
+				break
+			}
+		}
+	}
+	return o
+}
+
+func (o *runOp) history() string {
+	var args []string
+	at := map[string]int{}
+	for _, a := range o.state.Args {
+		v, ok := o.state.Env.lookup(a.Name)
+		if !ok && a.Value != nil {
+			v = *a.Value
+		}
+		if i, ok := at[a.Name]; ok {
+			args[i] = a.Name + "=" + v
+			continue
+		}
+		at[a.Name] = len(args)
+		args = append(args, a.Name+"="+v)
+	}
+	if len(args) > 0 {
+		args = append([]string{fmt.Sprintf("|%d", len(args))}, args...)
+	}
+	return "RUN " + strings.Join(append(args, o.p.args...), " ") + " # buildkit"
+}
+
+func (o *runOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
+	parent, err := o.state.contents(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	key, trail := runKey(parent, o.p)
+	return key, trail, nil
+}
+
+func (o *runOp) run(ctx context.Context, out *output) error {
+	if err := o.possible(); err != nil {
+		return err
+	}
+	parents, err := o.r.directories(ctx, o.state)
+	if err != nil {
+		return err
+	}
+	sn, err := o.r.b.Snapshots.Prepare(ctx, parents)
+	if err != nil {
+		return err
+	}
+	defer sn.Discard()
+	if err := o.execute(ctx, sn); err != nil {
+		return err
+	}
+	upper, err := os.Open(sn.Upper()) // stays the same directory when Commit renames it
+	if err != nil {
+		return err
+	}
+	name := "run-" + unique()
+	if err := o.r.b.Snapshots.Commit(sn, name); err != nil {
+		upper.Close()
+		return err
+	}
+	out.later(name, func(ctx context.Context) error {
+		defer upper.Close()
+		dir := fmt.Sprintf("/proc/self/fd/%d", upper.Fd())
+		if err := out.write(nil, func(w *layer.Writer) error { return layer.Diff(ctx, dir, w) }); err != nil {
+			return fmt.Errorf("archive what the step changed: %w", err)
+		}
+		return o.r.b.Cache.PutFact("snapshot", cache.Key(out.made.DiffID.Encoded()), []byte(name))
+	})
+	return nil
+}
+
+// possible refuses what cannot run here, before any work.
+func (o *runOp) possible() error {
+	if o.r.b.Executor == nil {
+		return &Hinted{fmt.Errorf("RUN is not possible here: %s", o.r.b.NoRun), "FROM, COPY, ADD and config instructions work without it"}
+	}
+	host := HostPlatform()
+	if p := o.step.Platform; p.OS != host.OS || p.Architecture != host.Architecture && !runnable(host.Architecture, p.Architecture) {
+		return &Hinted{fmt.Errorf("RUN for %s cannot be executed on %s", platformString(p), platformString(host)), "build on such a machine, or give the stage FROM --platform=$BUILDPLATFORM and cross-compile"}
+	}
+	return nil
+}
+
+// runnable lists the foreign architectures that a processor runs itself.
+func runnable(host, arch string) bool {
+	return host == "amd64" && arch == "386" || host == "arm64" && arch == "arm"
+}
+
+// execute runs the command in the snapshot.
+func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
+	proc, cleanup, err := o.process(ctx, sn)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	log := o.r.log(o.step)
+	return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: log.stream(1), Stderr: log.stream(2)})
+}
+
+// process settles the numbers behind the user, and the environment.
+func (o *runOp) process(ctx context.Context, sn *executor.Snapshot) (executor.Process, func(), error) {
+	none := func() {}
+	user, err := o.r.lookupUser(ctx, sn, o.p.user)
+	if err != nil {
+		return executor.Process{}, none, err
+	}
+	env := o.p.env
+	for _, e := range o.proxies {
+		k, v, _ := strings.Cut(e, "=")
+		env = env.with(k, v)
+	}
+	if _, ok := env.lookup("HOME"); !ok {
+		env = env.with("HOME", user.Home)
+	}
+	proc := executor.Process{
+		Args: o.p.args, Env: env, Cwd: o.p.cwd, UID: user.UID, GID: user.GID, Groups: user.Groups,
+		Network: executor.NetworkHost,
+	}
+	if o.p.network == "none" {
+		proc.Network = executor.NetworkNone
+	}
+	if o.p.scriptName == "" {
+		return proc, none, nil
+	}
+	dir, err := o.scriptDir()
+	if err != nil {
+		return executor.Process{}, none, err
+	}
+	proc.Mounts = []specs.Mount{{Destination: pipesDir, Type: "bind", Source: dir, Options: []string{"bind", "ro"}}}
+	return proc, func() { os.RemoveAll(dir) }, nil
+}
+
+// scriptDir puts a heredoc where the step can be shown it as a program.
+func (o *runOp) scriptDir() (string, error) {
+	dir, err := os.MkdirTemp(o.r.temp(), "script-*")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, o.p.scriptName)
+	if err := os.WriteFile(file, []byte(o.p.script), 0o755); err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(file, 0o755)
+}

@@ -1,0 +1,455 @@
+package build
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/parser"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// scratchName is the base that is no image: FROM scratch.
+const scratchName = "scratch"
+
+// Plan makes the graph of steps that the target needs. It is pure: the same
+// arguments give the same graph, and neither files nor network are touched.
+// Errors are *parser.Error.
+//
+// The ONBUILD triggers of base images are part of the plan but not of the
+// Dockerfile: the caller looks at the images of Graph.Bases and plans again
+// with PlanOptions.Triggers when one has some.
+func Plan(df *parser.Dockerfile, o PlanOptions) (*Graph, error) {
+	p := &planner{df: df, o: o, last: map[int]*Step{}, images: map[string]*Step{}}
+	p.graph = &Graph{Dockerfile: df, opts: o}
+	if err := p.prepare(); err != nil {
+		return nil, err
+	}
+	target, err := p.target()
+	if err != nil {
+		return nil, err
+	}
+	if p.graph.Target, err = p.stage(target); err != nil {
+		return nil, err
+	}
+	p.number()
+	p.warnUnusedArgs()
+	p.graph.Warnings = append(slices.Clone(df.Warnings), p.warnings...)
+	return p.graph, nil
+}
+
+// planner is the state of one Plan call.
+type planner struct {
+	df       *parser.Dockerfile
+	o        PlanOptions
+	graph    *Graph
+	globals  scope
+	froms    []from           // of every stage, expanded
+	last     map[int]*Step    // last step of the stages planned so far
+	busy     []int            // stages being planned, to tell circles
+	images   map[string]*Step // steps of images that --from names
+	warnings []parser.Warning
+}
+
+// from is an expanded FROM line: an earlier stage, scratch, or an image.
+type from struct {
+	stage    int // -1 if not a stage
+	image    string
+	platform ocispec.Platform
+}
+
+// fail makes the error of a place in the Dockerfile.
+func (p *planner) fail(r parser.Range, hint, format string, args ...any) error {
+	return &parser.Error{File: p.df.File, Range: r, Msg: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// prepare evaluates the global arguments and every FROM line: these must be
+// right even in stages that are not built.
+func (p *planner) prepare() error {
+	target := p.o.Target
+	if target == "" {
+		target = p.df.Stages[len(p.df.Stages)-1].Name
+	}
+	p.globals = defaultArgs(p.o, target)
+	x := parser.Expander{Escape: p.df.Escape}
+	for _, arg := range p.df.Args {
+		for _, def := range arg.Defs {
+			v, ok := p.o.Args[def.Name]
+			if !ok && def.Default == nil {
+				continue
+			}
+			if !ok {
+				var err error
+				if v, err = x.Word(*def.Default, p.globals.lookup); err != nil {
+					return p.fail(arg.Range(), "", "ARG %s: %v", def.Name, err)
+				}
+			}
+			p.globals = p.globals.with(def.Name, v)
+		}
+	}
+	p.graph.globals = p.globals
+	names := map[string]int{}
+	for i, st := range p.df.Stages {
+		f, err := p.from(st, names)
+		if err != nil {
+			return err
+		}
+		p.froms = append(p.froms, f)
+		if st.Name != "" {
+			names[st.Name] = i
+		}
+	}
+	return nil
+}
+
+// defaultArgs are the platform arguments that exist without being declared globally.
+func defaultArgs(o PlanOptions, target string) scope {
+	if target == "" {
+		target = "default"
+	}
+	var s scope
+	for _, side := range []struct {
+		name string
+		p    ocispec.Platform
+	}{{"BUILD", o.BuildPlatform}, {"TARGET", o.Platform}} {
+		s = s.with(side.name+"PLATFORM", platformString(side.p)).
+			with(side.name+"OS", side.p.OS).
+			with(side.name+"OSVERSION", side.p.OSVersion).
+			with(side.name+"ARCH", side.p.Architecture).
+			with(side.name+"VARIANT", side.p.Variant)
+	}
+	s = s.with("TARGETSTAGE", target)
+	for _, e := range slices.Clone(s) {
+		name, _, _ := strings.Cut(e, "=")
+		if v, ok := o.Args[name]; ok {
+			s = s.with(name, v)
+		}
+	}
+	return s
+}
+
+// from evaluates a FROM line; names holds the stages above it.
+func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
+	f := from{stage: -1, platform: p.o.Platform}
+	x := parser.Expander{Escape: p.df.Escape}
+	base, err := x.Word(st.From.Image, p.globals.lookup)
+	if err != nil {
+		return f, p.fail(st.From.Range(), "", "FROM %s: %v", st.From.Image, err)
+	}
+	if base == "" {
+		return f, p.fail(st.From.Range(), "give the ARG before the first FROM a default, or pass --build-arg", "base name (%s) should not be blank", st.From.Image)
+	}
+	if i, ok := names[base]; ok {
+		f.stage, f.platform = i, p.froms[i].platform
+		return f, nil
+	}
+	if st.From.Platform != "" {
+		if f.platform, err = p.platform(st.From, x); err != nil {
+			return f, err
+		}
+	}
+	if base == scratchName {
+		f.platform = p.o.Platform
+		return f, nil
+	}
+	f.image, err = p.imageName(base, st.From.Range())
+	return f, err
+}
+
+func (p *planner) platform(f *parser.From, x parser.Expander) (ocispec.Platform, error) {
+	v, err := x.Word(f.Platform, p.globals.lookup)
+	if err != nil {
+		return ocispec.Platform{}, p.fail(f.Range(), "", "--platform=%s: %v", f.Platform, err)
+	}
+	if v == "" {
+		return ocispec.Platform{}, p.fail(f.Range(), "", "empty platform value from expression %s", f.Platform)
+	}
+	pl, err := ParsePlatform(v)
+	if err != nil {
+		return ocispec.Platform{}, p.fail(f.Range(), "", "%v", err)
+	}
+	return pl, nil
+}
+
+// imageName gives the full reference of an image that the Dockerfile names.
+func (p *planner) imageName(name string, r parser.Range) (string, error) {
+	ref, err := image.ParseRef(name)
+	if err != nil {
+		return "", p.fail(r, p.stageHint(name), "%q is neither a stage nor an image: %v", name, err)
+	}
+	return ref.WithDefaultTag().String(), nil
+}
+
+// stageHint names the stage that a mistyped name is nearest to.
+func (p *planner) stageHint(name string) string {
+	var names []string
+	for _, st := range p.df.Stages {
+		if st.Name != "" {
+			names = append(names, st.Name)
+		}
+	}
+	if n := nearest(strings.ToLower(name), names); n != "" {
+		return fmt.Sprintf("did you mean the stage %q?", n)
+	}
+	return ""
+}
+
+// target finds the stage to build.
+func (p *planner) target() (int, error) {
+	if p.o.Target == "" {
+		return len(p.df.Stages) - 1, nil
+	}
+	if i, ok := p.stageNamed(p.o.Target); ok {
+		return i, nil
+	}
+	if i, err := strconv.Atoi(p.o.Target); err == nil && i >= 0 && i < len(p.df.Stages) {
+		return i, nil
+	}
+	hint := p.stageHint(p.o.Target)
+	if hint == "" {
+		hint = "the Dockerfile has " + p.stageList()
+	}
+	return 0, p.fail(parser.Range{}, hint, "target stage %q could not be found", p.o.Target)
+}
+
+func (p *planner) stageList() string {
+	var names []string
+	for i, st := range p.df.Stages {
+		if st.Name != "" {
+			names = append(names, st.Name)
+		} else {
+			names = append(names, strconv.Itoa(i))
+		}
+	}
+	return "the stages " + strings.Join(names, ", ")
+}
+
+// stageNamed finds the last stage of a name, in any case.
+func (p *planner) stageNamed(name string) (int, bool) {
+	for i := len(p.df.Stages) - 1; i >= 0; i-- {
+		if st := p.df.Stages[i]; st.Name != "" && st.Name == strings.ToLower(name) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// stage plans a stage and what it needs, once, and gives its last step.
+func (p *planner) stage(i int) (*Step, error) {
+	if s, ok := p.last[i]; ok {
+		return s, nil
+	}
+	st := p.df.Stages[i]
+	if slices.Contains(p.busy, i) {
+		return nil, p.fail(st.From.Range(), "", "circular dependency detected on stage: %s", stageLabel(st))
+	}
+	p.busy = append(p.busy, i)
+	defer func() { p.busy = p.busy[:len(p.busy)-1] }()
+
+	f := p.froms[i]
+	start := &Step{Stage: st, Instr: st.From, Base: f.image, Platform: f.platform}
+	if f.stage >= 0 {
+		parent, err := p.stage(f.stage)
+		if err != nil {
+			return nil, err
+		}
+		start.Parent = parent
+	}
+	prev := p.add(start)
+	triggers, err := p.triggers(st, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range triggers {
+		if prev, err = p.instruction(prev, t, true); err != nil {
+			return nil, err
+		}
+	}
+	for _, in := range st.Body {
+		if prev, err = p.instruction(prev, in, false); err != nil {
+			return nil, err
+		}
+	}
+	p.last[i] = prev
+	return prev, nil
+}
+
+// triggers are the ONBUILD instructions a stage inherits from its base.
+func (p *planner) triggers(st *parser.Stage, f from) ([]parser.Instruction, error) {
+	var out []parser.Instruction
+	if f.stage >= 0 {
+		for _, in := range p.df.Stages[f.stage].Body {
+			if ob, ok := in.(*parser.OnBuild); ok {
+				out = append(out, ob.Instruction)
+			}
+		}
+		return out, nil
+	}
+	for _, text := range p.o.Triggers[f.image] {
+		in, err := parser.ParseTrigger(p.df.File, text)
+		if err != nil {
+			return nil, p.fail(st.From.Range(), "", "ONBUILD trigger %q of %s: %v", text, f.image, err)
+		}
+		out = append(out, in)
+	}
+	return out, nil
+}
+
+// instruction plans one instruction after prev.
+func (p *planner) instruction(prev *Step, in parser.Instruction, trigger bool) (*Step, error) {
+	s := &Step{Stage: prev.Stage, Instr: in, Parent: prev, Platform: prev.Platform, Trigger: trigger}
+	if err := p.supported(s); err != nil {
+		return nil, err
+	}
+	if c, ok := in.(*parser.Copy); ok && c.From != "" {
+		src, err := p.source(s, c.From)
+		if err != nil {
+			return nil, err
+		}
+		s.Sources = []*Step{src}
+	}
+	return p.add(s), nil
+}
+
+// source finds what --from names for step s: a stage above it, by name or
+// index, or an image.
+func (p *planner) source(s *Step, name string) (*Step, error) {
+	r := s.Range()
+	x := parser.Expander{Escape: p.df.Escape}
+	if v, err := x.Word(name, func(string) (string, bool) { return "", false }); err != nil || v != name {
+		return nil, p.fail(r, "name a stage with FROM $ARG AS name and copy from that", "variable expansion is not supported for --from")
+	}
+	i, ok := p.stageNamed(name)
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 0 || n >= len(p.df.Stages) {
+			return nil, p.fail(r, "the Dockerfile has "+p.stageList(), "invalid stage index %d", n)
+		}
+		i, ok = n, true
+	}
+	if !ok {
+		return p.image(s, name)
+	}
+	if i >= s.Stage.Index {
+		return nil, p.fail(r, "move the stage above this one", "cannot copy from stage %q, it needs to be defined before current stage %q", name, s.StageName())
+	}
+	return p.stage(i)
+}
+
+// image gives the step that brings in an image only --from names.
+func (p *planner) image(s *Step, name string) (*Step, error) {
+	if name == scratchName {
+		return nil, p.fail(s.Range(), "", "cannot copy from scratch: it has no files")
+	}
+	ref, err := p.imageName(name, s.Range())
+	if err != nil {
+		return nil, err
+	}
+	if have, ok := p.images[ref]; ok {
+		return have, nil
+	}
+	step := p.add(&Step{Base: ref, Platform: p.o.Platform, Instr: nil, place: s.Range()})
+	p.images[ref] = step
+	return step, nil
+}
+
+func (p *planner) add(s *Step) *Step {
+	s.ID = len(p.graph.Steps)
+	p.graph.Steps = append(p.graph.Steps, s)
+	return s
+}
+
+// number gives the working steps of each stage their place, as in "[build 2/5]".
+func (p *planner) number() {
+	total := map[*parser.Stage]int{}
+	for _, s := range p.graph.Steps {
+		if s.Stage != nil && s.Working() {
+			total[s.Stage]++
+			s.Number = total[s.Stage]
+		}
+	}
+	for _, s := range p.graph.Steps {
+		if s.Stage != nil {
+			s.Of = total[s.Stage]
+		}
+	}
+}
+
+// proxyArgs are the arguments that every RUN gets without declaring them.
+var proxyArgs = []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}
+
+func isProxyArg(name string) bool {
+	return slices.Contains(proxyArgs, strings.ToUpper(name))
+}
+
+// warnUnusedArgs tells of --build-arg values that nothing declares.
+func (p *planner) warnUnusedArgs() {
+	declared := map[string]bool{"SOURCE_DATE_EPOCH": true}
+	for _, arg := range p.df.Args {
+		for _, d := range arg.Defs {
+			declared[d.Name] = true
+		}
+	}
+	for _, st := range p.df.Stages {
+		for _, in := range st.Body {
+			if arg, ok := in.(*parser.Arg); ok {
+				for _, d := range arg.Defs {
+					declared[d.Name] = true
+				}
+			}
+		}
+	}
+	for _, e := range defaultArgs(p.o, "") {
+		name, _, _ := strings.Cut(e, "=")
+		declared[name] = true
+	}
+	var unused []string
+	for name := range p.o.Args {
+		if !declared[name] && !isProxyArg(name) {
+			unused = append(unused, name)
+		}
+	}
+	if len(unused) > 0 {
+		slices.Sort(unused)
+		p.warnings = append(p.warnings, parser.Warning{Rule: "UnusedBuildArg", Msg: "build arguments that no ARG consumes: " + strings.Join(unused, ", ")})
+	}
+}
+
+func stageLabel(st *parser.Stage) string {
+	if st.Name != "" {
+		return st.Name
+	}
+	return strconv.Itoa(st.Index)
+}
+
+// nearest gives the name within two edits of word, or "".
+func nearest(word string, names []string) string {
+	best, at := "", 3
+	for _, n := range names {
+		if d := editDistance(word, n); d < at && d < len(word) {
+			best, at = n, d
+		}
+	}
+	return best
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diag := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diag
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diag = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,278 @@
+package build
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/rootfs"
+	"github.com/ocibuild/ocibuild/parser"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxReplans bounds how often the triggers of newly found bases may bring in
+// further bases.
+const maxReplans = 10
+
+// run is one build under way.
+type run struct {
+	b       *Builder
+	req     Request
+	graph   *Graph
+	context tree
+	bytes   *layerBytes
+	bases   map[int]*image.Image // by step ID
+	// background holds what outlives its step: archiving, recording.
+	background background
+
+	mu       sync.Mutex // guards what follows
+	states   []*State   // by step ID
+	closers  []io.Closer
+	warnings []parser.Warning
+	cached   int
+	ran      int
+	events   sync.Mutex
+	tails    map[int]*tail
+}
+
+// Build builds the request's target, stores the image and gives it its tags.
+// It returns when all that the build started has ended. Errors are
+// *parser.Error for the plan and *StepError for a step.
+func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
+	lease, err := b.Store.Lease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer lease.Release()
+	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: emptyTree{}, tails: map[int]*tail{}}
+	defer r.bytes.close()
+	if err := r.openContext(); err != nil {
+		return nil, err
+	}
+	if err := r.plan(ctx); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	target, err := r.schedule(ctx)
+	if err = errors.Join(err, r.close()); err != nil {
+		return nil, err
+	}
+	return r.result(ctx, target)
+}
+
+func (r *run) openContext() error {
+	if r.req.ContextDir == "" {
+		return nil
+	}
+	dir, err := filepath.Abs(r.req.ContextDir)
+	if err != nil {
+		return err
+	}
+	memo, err := r.b.Cache.Files(dir)
+	if err != nil {
+		return err
+	}
+	c, err := openContext(dir, r.req.Ignore, memo)
+	if err != nil {
+		return err
+	}
+	r.context = c
+	r.keep(closerFunc(c.close))
+	return nil
+}
+
+type closerFunc func() error
+
+// Close calls the function.
+func (f closerFunc) Close() error { return f() }
+
+// Close drops the spooled archives.
+func (a *archives) Close() error { a.close(); return nil }
+
+// keep closes c when the build ends.
+func (r *run) keep(c io.Closer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closers = append(r.closers, c)
+}
+
+func (r *run) close() error {
+	var errs []error
+	for _, c := range slices.Backward(r.closers) {
+		errs = append(errs, c.Close())
+	}
+	r.closers = nil
+	return errors.Join(errs...)
+}
+
+// plan makes the graph and finds the images it begins with. Triggers of a
+// base may name further images, so it looks again until nothing new comes.
+func (r *run) plan(ctx context.Context) error {
+	o := r.req.Plan
+	o.Triggers = map[string][]string{}
+	for range maxReplans {
+		g, err := Plan(r.req.Dockerfile, o)
+		if err != nil {
+			return err
+		}
+		r.graph = g
+		if err := r.findBases(ctx); err != nil {
+			return err
+		}
+		more := false
+		for id, img := range r.bases {
+			ref := g.Steps[id].Base
+			if _, known := o.Triggers[ref]; !known && len(img.Config.Config.OnBuild) > 0 {
+				o.Triggers[ref], more = img.Config.Config.OnBuild, true
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+	return fmt.Errorf("ONBUILD triggers of base images lead to ever more base images")
+}
+
+// findBases asks for all base images at once.
+func (r *run) findBases(ctx context.Context) error {
+	r.bases = map[int]*image.Image{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for _, s := range r.graph.Bases() {
+		g.Go(func() error {
+			ref, err := image.ParseRef(s.Base)
+			if err != nil {
+				return r.stepError(s, err)
+			}
+			img, err := r.b.Bases.Image(ctx, ref, s.Platform, r.req.Pull)
+			if err != nil {
+				return r.stepError(s, err)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.bases[s.ID] = img
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (r *run) now() time.Time {
+	if r.b.Now != nil {
+		return r.b.Now().UTC()
+	}
+	return time.Now().UTC()
+}
+
+// temp is the directory for files that live for a step.
+func (r *run) temp() string { return filepath.Join(r.b.Store.Root(), "ingest") }
+
+func unique() string {
+	var b [12]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// uncached reports whether the step must run whatever the cache holds.
+func (r *run) uncached(s *Step) bool {
+	return r.req.NoCache || slices.Contains(r.req.NoCacheStages, s.StageName())
+}
+
+func (r *run) scoped(s *State) scoped {
+	return scoped{x: parser.Expander{Escape: r.graph.Dockerfile.Escape}, globals: r.graph.globals, given: r.req.Plan.Args, state: s}
+}
+
+func (r *run) stateOf(s *Step) *State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.states[s.ID]
+}
+
+// directories gives the snapshots of a root filesystem. The layers that are
+// still in the making have theirs already.
+func (r *run) directories(ctx context.Context, s *State) ([]string, error) {
+	n := len(s.Layers)
+	for n > 0 && s.Layers[n-1].dir != "" {
+		n--
+	}
+	below := make([]image.Layer, n)
+	for i, l := range s.Layers[:n] {
+		var err error
+		if below[i], err = l.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	names, err := r.bytes.snapshots(ctx, below)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range s.Layers[n:] {
+		names = append(names, l.dir)
+	}
+	return names, nil
+}
+
+// readUserFiles reads the passwd and group files of a mounted root and closes it.
+func readUserFiles(f *os.File) (passwd, group []byte, err error) {
+	root := rootfs.FromFile(f)
+	defer root.Close()
+	read := func(p string) ([]byte, error) {
+		data, err := root.ReadFile(p, maxUserFile)
+		if isNotExist(err) || errorIs(err, errNotDirSys) {
+			return nil, nil
+		}
+		return data, err
+	}
+	if passwd, err = read("etc/passwd"); err != nil {
+		return nil, nil, err
+	}
+	group, err = read("etc/group")
+	return passwd, group, err
+}
+
+// result stores the image and names it.
+func (r *run) result(ctx context.Context, target *State) (*Result, error) {
+	layers, err := target.layers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg := target.Config
+	if len(r.req.Labels) > 0 {
+		cfg = cloneConfig(cfg)
+		if cfg.Config.Labels == nil {
+			cfg.Config.Labels = map[string]string{}
+		}
+		for k, v := range r.req.Labels {
+			cfg.Config.Labels[k] = v
+		}
+	}
+	cfg = fillCreated(cfg, target.inherited, r.req.SourceDateEpoch)
+	desc, err := r.b.Store.Assemble(ctx, cfg, layers)
+	if err != nil {
+		return nil, err
+	}
+	img, err := r.b.Store.Image(ctx, desc, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range r.req.Tags {
+		if err := r.b.Store.Tag(ctx, ref.WithDefaultTag(), desc); err != nil {
+			return nil, err
+		}
+	}
+	return &Result{
+		Image: desc, ID: img.ID(), State: target,
+		Steps: len(r.graph.Steps), Cached: r.cached, Ran: r.ran, Warnings: r.warnings,
+	}, nil
+}
+
+func defaultJobs() int { return max(8, 2*runtime.GOMAXPROCS(0)) }

@@ -1,0 +1,228 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ocibuild/ocibuild/parser"
+	"golang.org/x/sync/errgroup"
+)
+
+// schedule evaluates every step of the graph as soon as its inputs are there,
+// several at a time, and gives the target's State. The first failure stops
+// what has not begun and cancels what runs.
+func (r *run) schedule(ctx context.Context) (*State, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.states = make([]*State, len(r.graph.Steps))
+	r.event(Event{Kind: Planned, Total: int64(len(r.graph.Steps))})
+	for _, w := range r.graph.Warnings {
+		r.event(Event{Kind: Warned, Text: w.Msg, Range: w.Range})
+		r.warnings = append(r.warnings, w)
+	}
+	// What a failing step leaves in the background is waited for like the rest.
+	group, bctx := errgroup.WithContext(ctx)
+	r.background = background{group, bctx}
+	steps, sctx := errgroup.WithContext(bctx)
+	q := newQueue(r.graph)
+	for range min(r.jobs(), len(r.graph.Steps)) {
+		steps.Go(func() error { return r.work(sctx, q) })
+	}
+	err := steps.Wait()
+	if err != nil {
+		cancel(err)
+	}
+	if err = firstCause(err, group.Wait()); err != nil {
+		return nil, err
+	}
+	return r.states[r.graph.Target.ID], nil
+}
+
+// background is the work that outlives the steps it belongs to. It ends with
+// the build.
+type background struct {
+	group *errgroup.Group
+	ctx   context.Context // of the group: it lives as long as the work in it
+}
+
+func (b background) start(work func(context.Context) error) {
+	b.group.Go(func() error { return work(b.ctx) })
+}
+
+// firstCause prefers an error that is not the cancellation another one caused.
+func firstCause(errs ...error) error {
+	var first error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if first == nil || errors.Is(first, context.Canceled) && !errors.Is(err, context.Canceled) {
+			first = err
+		}
+	}
+	return first
+}
+
+func (r *run) jobs() int {
+	if r.b.Jobs > 0 {
+		return r.b.Jobs
+	}
+	return defaultJobs()
+}
+
+// work takes ready steps off the queue until all are done or ctx is.
+func (r *run) work(ctx context.Context, q *queue) error {
+	for {
+		select {
+		case s, ok := <-q.ready:
+			if !ok {
+				return nil
+			}
+			if err := r.evaluate(ctx, s); err != nil {
+				return err
+			}
+			q.finish(s)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// evaluate gives a step its State and tells of it.
+func (r *run) evaluate(ctx context.Context, s *Step) error {
+	began := r.now()
+	r.event(Event{Kind: Started, Step: s})
+	st, cached, err := r.step(ctx, s)
+	if err != nil {
+		err = r.stepError(s, err)
+	}
+	r.event(Event{Kind: Finished, Step: s, Cached: cached, Duration: r.now().Sub(began), Err: err})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.states[s.ID] = st
+	return nil
+}
+
+// step computes the State after a step.
+func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err error) {
+	if s.Base != "" {
+		return baseState(r.bases[s.ID]), true, nil
+	}
+	if _, ok := s.Instr.(*parser.From); ok {
+		if s.Parent == nil {
+			return scratchState(s.Platform), true, nil
+		}
+		return r.stateOf(s.Parent).begin(), true, nil
+	}
+	in := r.stateOf(s.Parent)
+	switch instr := s.Instr.(type) {
+	case *parser.Run:
+		return r.layerStep(ctx, s, in, r.newRun(s, in))
+	case *parser.Copy, *parser.Add:
+		o, err := r.newCopy(s, in)
+		if err != nil {
+			return nil, false, err
+		}
+		return r.layerStep(ctx, s, in, o)
+	case *parser.Workdir:
+		return r.workdirStep(ctx, s, in)
+	default:
+		st, err := applyConfig(r.scoped(in), instr)
+		return st, true, err
+	}
+}
+
+func (r *run) layerStep(ctx context.Context, s *Step, in *State, o op) (*State, bool, error) {
+	out, err := r.perform(ctx, s, o)
+	if err != nil {
+		return nil, false, err
+	}
+	r.count(out.cached)
+	return in.addLayer(out.layer, o.history()), out.cached, nil
+}
+
+func (r *run) count(cached bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cached {
+		r.cached++
+	} else {
+		r.ran++
+	}
+}
+
+// workdirStep sets the working directory, and makes it: as with BuildKit that
+// is a layer, even an empty one, unless it is the root.
+func (r *run) workdirStep(ctx context.Context, s *Step, in *State) (*State, bool, error) {
+	o, err := r.newWorkdir(s, in)
+	if err != nil {
+		return nil, false, err
+	}
+	var st *State
+	cached := true
+	if o.dir == "/" {
+		st = in.addHistory(o.history())
+	} else if st, cached, err = r.layerStep(ctx, s, in, o); err != nil {
+		return nil, false, err
+	}
+	st.Config.Config.WorkingDir = o.dir
+	return st, cached, nil
+}
+
+// stepError says at which step err happened, and adds the end of its output.
+// A cancelled step has not failed.
+func (r *run) stepError(s *Step, err error) error {
+	var already *StepError
+	if errors.As(err, &already) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	e := &StepError{Step: s, File: r.graph.Dockerfile.File, Range: s.Range(), Err: err}
+	if s.Trigger {
+		e.Err = fmt.Errorf("ONBUILD trigger %s: %w", s.instructionName(), err)
+	}
+	e.Tail = r.tail(s)
+	return e
+}
+
+// queue hands out steps whose inputs are finished.
+type queue struct {
+	ready   chan *Step
+	users   map[*Step][]*Step
+	pending chan map[*Step]int // one token: the counts of inputs not yet finished
+	left    int
+}
+
+func newQueue(g *Graph) *queue {
+	q := &queue{ready: make(chan *Step, len(g.Steps)), users: map[*Step][]*Step{}, pending: make(chan map[*Step]int, 1), left: len(g.Steps)}
+	counts := map[*Step]int{}
+	for _, s := range g.Steps {
+		for _, in := range s.inputs() {
+			q.users[in] = append(q.users[in], s)
+			counts[s]++
+		}
+		if counts[s] == 0 {
+			q.ready <- s
+		}
+	}
+	q.pending <- counts
+	return q
+}
+
+// finish makes the users of s ready that waited for it alone; after the last
+// step the queue closes.
+func (q *queue) finish(s *Step) {
+	counts := <-q.pending
+	for _, u := range q.users[s] {
+		if counts[u]--; counts[u] == 0 {
+			q.ready <- u
+		}
+	}
+	if q.left--; q.left == 0 {
+		close(q.ready)
+	}
+	q.pending <- counts
+}

@@ -1,0 +1,135 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"runtime"
+
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+// selection is what the sources of a COPY or ADD stand for: for each path
+// that a source names or matches, the tree below it.
+type selection struct {
+	tree    tree
+	matches []match
+	digest  digest.Digest
+}
+
+// match is one path that a source stands for.
+type match struct {
+	// name is the path as the source has it: a link's own name decides what
+	// its target is called at the destination.
+	name  string
+	items []item
+}
+
+// item is one file of a match, in depth-first order, the top first.
+type item struct {
+	// rel is the path below the match, "" for the match itself; at is the path in the tree.
+	rel, at string
+	entry   *layer.Entry
+	digest  digest.Digest
+	link    string
+}
+
+// dir reports whether the match is a directory, of which only the contents are copied.
+func (m match) dir() bool { return m.items[0].entry.Type == typeDir }
+
+// missingError makes the error for a source that is not there.
+type missingError interface{ missing(path string) error }
+
+// selectSources finds what the sources name and computes the selection's digest.
+func selectSources(ctx context.Context, t tree, sources []string) (*selection, error) {
+	s := &selection{tree: t}
+	for _, src := range sources {
+		names, err := glob(t, src)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			m, err := matchTree(ctx, t, name)
+			if err != nil {
+				return nil, err
+			}
+			s.matches = append(s.matches, m)
+		}
+	}
+	if err := s.hashFiles(ctx); err != nil {
+		return nil, err
+	}
+	s.digest = selectionDigest(s)
+	return s, nil
+}
+
+// matchTree walks what one source path stands for.
+func matchTree(ctx context.Context, t tree, name string) (match, error) {
+	m := match{name: name}
+	top, err := resolve(t.lookup, name)
+	if err != nil {
+		return m, err
+	}
+	e, err := t.lookup(top)
+	if isNotExist(err) {
+		if mt, ok := t.(missingError); ok {
+			return m, mt.missing(name)
+		}
+		return m, fmt.Errorf("%q: not found", "/"+name)
+	}
+	if err != nil {
+		return m, err
+	}
+	err = m.walk(ctx, t, "", top, e)
+	return m, err
+}
+
+func (m *match) walk(ctx context.Context, t tree, rel, at string, e *layer.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.items = append(m.items, item{rel: rel, at: at, entry: e, link: t.linkID(at, e)})
+	if e.Type != typeDir {
+		return nil
+	}
+	names, err := t.names(at)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		p := path.Join(at, name)
+		child, err := t.lookup(p)
+		if err != nil {
+			return err
+		}
+		if err := m.walk(ctx, t, path.Join(rel, name), p, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hashFiles computes the digests of all regular files, several at a time.
+func (s *selection) hashFiles(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	for _, m := range s.matches {
+		for i := range m.items {
+			it := &m.items[i]
+			if it.entry.Type != typeReg {
+				continue
+			}
+			if d := it.entry.Digest; d != "" {
+				it.digest = d
+				continue
+			}
+			g.Go(func() (err error) {
+				it.digest, err = s.tree.digest(ctx, it.at, it.entry)
+				return err
+			})
+		}
+	}
+	return g.Wait()
+}
