@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -312,10 +313,11 @@ func (s *secrets) add(values ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range values {
-		if len(v) >= 4 {
+		if len(v) >= 4 && !slices.Contains(s.known, v) {
 			s.known = append(s.known, v)
 		}
 	}
+	slices.SortFunc(s.known, func(a, b string) int { return len(b) - len(a) }) // one may be part of another
 }
 
 func (s *secrets) redact(text string) string {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -133,7 +134,7 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings
 	if strings.Contains(user, ":") {
 		return nil, j.errorf("check the user name", "the user name has a colon, which cannot be sent")
 	}
-	c.secrets.add(secret)
+	c.secrets.add(secret, base64.StdEncoding.EncodeToString([]byte(user+":"+secret)))
 	cred := auth.Credential{Username: user, Password: secret}
 	asked, err := j.tryCredential(ctx, cred)
 	if err != nil {

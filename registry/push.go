@@ -51,11 +51,32 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
 	if err != nil {
 		return err
 	}
-	desc, body, err = p.whatIsThere(ctx, desc, body)
+	reference := r.Reference
+	if reference == "" {
+		reference = desc.Digest.String()
+	}
+	there, _, err := p.headManifest(ctx, reference)
 	if err != nil {
 		return err
 	}
-	return p.top(ctx, desc, body)
+	if there.Digest != desc.Digest {
+		if desc, body, err = p.whatIsThere(ctx, desc, body); err != nil {
+			return err
+		}
+	}
+	if there.Digest == desc.Digest {
+		p.report(desc, NoteExists, desc.Size, true)
+		return nil
+	}
+	return p.tree(ctx, node{desc: desc, body: body, reference: reference})
+}
+
+// node is a manifest or an index on its way.
+type node struct {
+	desc      ocispec.Descriptor
+	body      []byte
+	reference string
+	depth     int
 }
 
 // read reads a manifest from the store.
@@ -71,30 +92,13 @@ func (p *pusher) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Des
 	return ocispec.Descriptor{MediaType: doc.MediaType, Digest: desc.Digest, Size: int64(len(body))}, body, nil
 }
 
-// top pushes what the reference shall name.
-func (p *pusher) top(ctx context.Context, desc ocispec.Descriptor, body []byte) error {
-	reference := p.reference
-	if reference == "" {
-		reference = desc.Digest.String()
-	}
-	there, found, err := p.headManifest(ctx, reference)
-	if err != nil {
-		return err
-	}
-	if found && there.Digest == desc.Digest {
-		p.report(desc, NoteExists, desc.Size, true)
-		return nil
-	}
-	return p.tree(ctx, desc, body, reference, 0)
-}
-
 // tree pushes what a manifest or an index names, then itself.
-func (p *pusher) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, reference string, depth int) error {
-	doc, err := parseManifest(desc.MediaType, body)
+func (p *pusher) tree(ctx context.Context, n node) error {
+	doc, err := parseManifest(n.desc.MediaType, n.body)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", desc.Digest, err)
+		return fmt.Errorf("read %s: %w", n.desc.Digest, err)
 	}
-	if depth > maxDepth {
+	if n.depth > maxDepth {
 		return p.errorf("", "indexes are nested more than %d deep", maxDepth)
 	}
 	group, inner := errgroup.WithContext(ctx)
@@ -107,7 +111,7 @@ func (p *pusher) tree(ctx context.Context, desc ocispec.Descriptor, body []byte,
 		seen[child.Digest] = true
 		group.Go(func() error {
 			if isIndex(doc.MediaType) {
-				return p.child(inner, child, depth+1)
+				return p.child(inner, child, n.depth+1)
 			}
 			return p.blob(inner, child)
 		})
@@ -115,10 +119,10 @@ func (p *pusher) tree(ctx context.Context, desc ocispec.Descriptor, body []byte,
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := p.pushManifest(ctx, reference, desc, body); err != nil {
+	if err := p.pushManifest(ctx, n.reference, n.desc, n.body); err != nil {
 		return err
 	}
-	p.report(desc, NotePushing, desc.Size, true)
+	p.report(n.desc, NotePushing, n.desc.Size, true)
 	return nil
 }
 
@@ -136,7 +140,7 @@ func (p *pusher) child(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	if err != nil {
 		return err
 	}
-	return p.tree(ctx, desc, body, desc.Digest.String(), depth)
+	return p.tree(ctx, node{desc: desc, body: body, reference: desc.Digest.String(), depth: depth})
 }
 
 // blob pushes a config or a layer.
@@ -166,36 +170,67 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	if err != nil || !isIndex(doc.MediaType) {
 		return desc, body, err
 	}
-	var have []int
+	there, err := p.children(ctx, doc.Manifests)
+	if err != nil {
+		return desc, nil, err
+	}
+	var have, images []int
 	var missing []ocispec.Descriptor
 	for i, child := range doc.Manifests {
-		there := p.from.Use(child.Digest)
-		if !there {
-			if there, err = p.exists(ctx, "manifests", child.Digest); err != nil {
-				return desc, nil, err
-			}
-		}
-		if there {
-			have = append(have, i)
-		} else {
+		switch {
+		case !there[i]:
 			missing = append(missing, child)
+			continue
+		case isImage(child):
+			images = append(images, i)
 		}
+		have = append(have, i)
 	}
 	if len(missing) == 0 {
 		return desc, body, nil
 	}
-	names := strings.Join(append(available(missing), ""), " ")
-	if len(have) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
-		return desc, nil, p.errorf("pull the other platforms, or push by tag what is there",
-			"the index %s lacks %d of %d manifests here and at the registry: %s", desc.Digest, len(missing), len(doc.Manifests), names)
+	lacks := strings.Join(available(missing), ", ")
+	if lacks == "" {
+		lacks = "what goes with its images"
+	}
+	if len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
+		return desc, nil, p.errorf("pull what is missing, or push what is there by a tag",
+			"the index %s is not complete, neither here nor at the registry: it lacks %s", desc.Digest, lacks)
 	}
 	if len(have) == 1 {
-		desc, body, err = p.read(ctx, doc.Manifests[have[0]])
+		desc, body, err = p.either(ctx, doc.Manifests[have[0]])
 	} else {
 		desc, body, err = subIndex(desc, body, have)
 	}
-	p.report(desc, fmt.Sprintf("the index is not complete here, and is pushed as %s without %s", desc.Digest, names), desc.Size, false)
+	if err == nil {
+		p.report(desc, fmt.Sprintf("the index is not complete here: %s is pushed, without %s", desc.Digest, lacks), desc.Size, false)
+	}
 	return desc, body, err
+}
+
+// children says of each manifest whether the store or the registry has it.
+func (p *pusher) children(ctx context.Context, list []ocispec.Descriptor) ([]bool, error) {
+	there := make([]bool, len(list))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxWaiting)
+	for i, child := range list {
+		if there[i] = p.from.Use(child.Digest); there[i] {
+			continue
+		}
+		group.Go(func() (err error) {
+			there[i], err = p.exists(ctx, "manifests", child.Digest)
+			return err
+		})
+	}
+	return there, group.Wait()
+}
+
+// either reads a manifest from the store or the registry.
+func (p *pusher) either(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, []byte, error) {
+	if p.from.Use(desc.Digest) {
+		return p.read(ctx, desc)
+	}
+	return p.manifest(ctx, desc.Digest.String())
 }
 
 // subIndex returns an index of some of the manifests of another; all else is kept as it is.

@@ -1,0 +1,531 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// fakeRegistry is a registry in memory that goes wrong as its faults say.
+type fakeRegistry struct {
+	*httptest.Server
+	t *testing.T
+
+	mu        sync.Mutex
+	blobs     map[string][]byte // "repo digest"
+	manifests map[string]stored // "repo tag-or-digest"
+	sessions  int
+	faults    []*fault
+	log       []string // "GET /v2/..."
+	noMount   bool
+	noRange   bool
+	absolute  bool // Location headers are whole URLs
+
+	// auth is "", "basic" or "bearer".
+	auth           string
+	user, password string
+	tokenUses      int // how many requests a token is good for; 0: any number
+	tokens         map[string]*token
+	realm          string
+}
+
+type stored struct {
+	mediaType string
+	body      []byte
+}
+
+type token struct {
+	scopes []string
+	uses   int
+}
+
+// fault happens to the requests whose "METHOD path" contains match, times times (-1: always) after skip of them went well.
+type fault struct {
+	match       string
+	skip, times int
+	do          func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc)
+}
+
+func newFake(t *testing.T) *fakeRegistry {
+	t.Helper()
+	f := &fakeRegistry{t: t, blobs: map[string][]byte{}, manifests: map[string]stored{}, tokens: map[string]*token{}}
+	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeRegistry) host() string { return strings.TrimPrefix(strings.TrimPrefix(f.URL, "http://"), "https://") }
+
+func (f *fakeRegistry) repo(name string) Repository { return Repository{Host: f.host(), Name: name} }
+
+func (f *fakeRegistry) fault(match string, times int, do func(http.ResponseWriter, *http.Request, http.HandlerFunc)) *fault {
+	ft := &fault{match: match, times: times, do: do}
+	f.faults = append(f.faults, ft)
+	return ft
+}
+
+// count returns how many requests contain a text.
+func (f *fakeRegistry) count(text string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, line := range f.log {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fakeRegistry) serve(w http.ResponseWriter, r *http.Request) {
+	line := r.Method + " " + r.URL.RequestURI()
+	f.mu.Lock()
+	f.log = append(f.log, line)
+	var do func(http.ResponseWriter, *http.Request, http.HandlerFunc)
+	for _, ft := range f.faults {
+		if ft.times == 0 || !strings.Contains(line, ft.match) {
+			continue
+		}
+		if ft.skip > 0 {
+			ft.skip--
+			continue
+		}
+		ft.times--
+		do = ft.do
+		break
+	}
+	f.mu.Unlock()
+	if do != nil {
+		do(w, r, f.route)
+		return
+	}
+	f.route(w, r)
+}
+
+func (f *fakeRegistry) route(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/token" {
+		f.giveToken(w, r)
+		return
+	}
+	if !f.allowed(w, r) {
+		return
+	}
+	path := strings.TrimPrefix(r.URL.Path, "/v2/")
+	switch {
+	case path == "":
+		w.WriteHeader(http.StatusOK)
+	case strings.Contains(path, "/blobs/uploads/"):
+		name, session, _ := strings.Cut(path, "/blobs/uploads/")
+		f.upload(w, r, name, session)
+	case strings.Contains(path, "/blobs/"):
+		name, d, _ := strings.Cut(path, "/blobs/")
+		f.blob(w, r, name, d)
+	case strings.Contains(path, "/manifests/"):
+		name, ref, _ := strings.Cut(path, "/manifests/")
+		f.manifest(w, r, name, ref)
+	default:
+		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+}
+
+func (f *fakeRegistry) allowed(w http.ResponseWriter, r *http.Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	header := r.Header.Get("Authorization")
+	switch f.auth {
+	case "":
+		return true
+	case "basic":
+		if user, password, ok := r.BasicAuth(); ok && user == f.user && password == f.password {
+			return true
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
+	case "bearer":
+		scope := "repository:" + repoOf(r.URL.Path) + ":pull"
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			scope += ",push"
+		}
+		if tk := f.tokens[strings.TrimPrefix(header, "Bearer ")]; tk != nil && tk.uses != 0 {
+			tk.uses--
+			return true
+		}
+		realm := f.realm
+		if realm == "" {
+			realm = f.URL + "/token"
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q,service="fake",scope=%q`, realm, scope))
+	}
+	refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+	return false
+}
+
+func repoOf(path string) string {
+	path = strings.TrimPrefix(path, "/v2/")
+	for _, sep := range []string{"/blobs/", "/manifests/"} {
+		if name, _, ok := strings.Cut(path, sep); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+func (f *fakeRegistry) giveToken(w http.ResponseWriter, r *http.Request) {
+	user, password, ok := r.BasicAuth()
+	if f.user != "" && (!ok || user != f.user || password != f.password) {
+		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "incorrect username or password")
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := "token-" + strconv.Itoa(len(f.tokens))
+	uses := f.tokenUses
+	if uses == 0 {
+		uses = -1
+	}
+	f.tokens[name] = &token{scopes: r.URL.Query()["scope"], uses: uses}
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": name})
+}
+
+func (f *fakeRegistry) upload(w http.ResponseWriter, r *http.Request, name, session string) {
+	body, err := io.ReadAll(r.Body)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	query := r.URL.Query()
+	switch r.Method {
+	case http.MethodPost:
+		from, ok := f.blobs[query.Get("from")+" "+query.Get("mount")]
+		if ok && !f.noMount {
+			f.blobs[name+" "+query.Get("mount")] = from
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		f.sessions++
+		location := fmt.Sprintf("/v2/%s/blobs/uploads/%d?state=a%%2Bb", name, f.sessions)
+		if f.absolute {
+			location = f.URL + location
+		}
+		w.Header().Set("Location", location)
+		w.WriteHeader(http.StatusAccepted)
+	case http.MethodPut:
+		d := digest.Digest(query.Get("digest"))
+		switch {
+		case err != nil:
+			panic(http.ErrAbortHandler)
+		case query.Get("state") != "a+b":
+			refuse(w, http.StatusBadRequest, "BLOB_UPLOAD_INVALID", "the state is lost")
+		case digest.FromBytes(body) != d:
+			refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
+		default:
+			f.blobs[name+" "+d.String()] = body
+			w.WriteHeader(http.StatusCreated)
+		}
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (f *fakeRegistry) blob(w http.ResponseWriter, r *http.Request, name, d string) {
+	f.mu.Lock()
+	body, ok := f.blobs[name+" "+d]
+	f.mu.Unlock()
+	if !ok {
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if f.noRange {
+		r.Header.Del("Range")
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+func (f *fakeRegistry) manifest(w http.ResponseWriter, r *http.Request, name, ref string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Method == http.MethodPut {
+		body, _ := io.ReadAll(r.Body)
+		f.putManifest(w, name, ref, stored{r.Header.Get("Content-Type"), body})
+		return
+	}
+	m, ok := f.manifests[name+" "+ref]
+	if !ok {
+		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
+		return
+	}
+	w.Header().Set("Content-Type", m.mediaType)
+	w.Header().Set("Docker-Content-Digest", digest.FromBytes(m.body).String())
+	w.Header().Set("Content-Length", strconv.Itoa(len(m.body)))
+	if r.Method == http.MethodGet {
+		_, _ = w.Write(m.body)
+	}
+}
+
+// putManifest stores a manifest whose children are all there.
+func (f *fakeRegistry) putManifest(w http.ResponseWriter, name, ref string, m stored) {
+	doc, err := parseManifest(m.mediaType, m.body)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", err.Error())
+		return
+	}
+	for _, child := range doc.children() {
+		_, isBlob := f.blobs[name+" "+child.Digest.String()]
+		_, isManifest := f.manifests[name+" "+child.Digest.String()]
+		if !isBlob && !isManifest {
+			refuse(w, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", "manifest references unknown "+child.Digest.String())
+			return
+		}
+	}
+	d := digest.FromBytes(m.body).String()
+	f.manifests[name+" "+ref], f.manifests[name+" "+d] = m, m
+	w.Header().Set("Docker-Content-Digest", d)
+	w.WriteHeader(http.StatusCreated)
+}
+
+// seed puts all that a store has into a repository, and tags desc.
+func (f *fakeRegistry) seed(name, tag string, from *memStore, desc ocispec.Descriptor) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for d, body := range from.blobs {
+		f.blobs[name+" "+d.String()] = body
+		if doc, err := parseManifest("", body); err == nil {
+			f.manifests[name+" "+d.String()] = stored{doc.MediaType, body}
+		}
+	}
+	f.manifests[name+" "+tag] = stored{desc.MediaType, from.blobs[desc.Digest]}
+}
+
+// cut gives a complete header and only the first n bytes of the body.
+func cut(n int) func(http.ResponseWriter, *http.Request, http.HandlerFunc) {
+	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		rec := httptest.NewRecorder()
+		next(rec, r)
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(rec.Body.Len()))
+		w.WriteHeader(rec.Code)
+		_, _ = w.Write(rec.Body.Bytes()[:min(n, rec.Body.Len())])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// status answers with a status alone.
+func status(code int, header ...string) func(http.ResponseWriter, *http.Request, http.HandlerFunc) {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+	}
+}
+
+// hangUp closes the connection without an answer.
+func hangUp(http.ResponseWriter, *http.Request, http.HandlerFunc) { panic(http.ErrAbortHandler) }
+
+// flip changes one bit of the body.
+func flip(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+	rec := httptest.NewRecorder()
+	next(rec, r)
+	for k, v := range rec.Header() {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(rec.Code)
+	body := rec.Body.Bytes()
+	body[len(body)/2] ^= 1
+	_, _ = w.Write(body)
+}
+
+// testClient is a client whose pauses take no time and are written down.
+type testClient struct {
+	*Client
+	mu     sync.Mutex
+	pauses []time.Duration
+	notes  []Progress
+}
+
+func newClient(t *testing.T, o Options) *testClient {
+	t.Helper()
+	tc := &testClient{}
+	if o.Credentials == nil && o.ConfigDir == "" {
+		o.ConfigDir = t.TempDir()
+	}
+	o.Progress = func(p Progress) {
+		tc.mu.Lock()
+		defer tc.mu.Unlock()
+		tc.notes = append(tc.notes, p)
+	}
+	tc.Client = New(o)
+	tc.retry.random = func() float64 { return 0 }
+	tc.retry.sleep = func(ctx context.Context, d time.Duration) error {
+		tc.mu.Lock()
+		defer tc.mu.Unlock()
+		tc.pauses = append(tc.pauses, d)
+		return ctx.Err()
+	}
+	t.Cleanup(func() {
+		for _, rt := range []http.RoundTripper{tc.verified, tc.unverified} {
+			rt.(*retryTransport).base.(*http.Transport).CloseIdleConnections()
+		}
+	})
+	return tc
+}
+
+// noted reports whether a note contains a text.
+func (tc *testClient) noted(text string) bool {
+	tc.mu.Lock()
+	defer tc.mu.Unlock()
+	for _, p := range tc.notes {
+		if strings.Contains(p.Note, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func static(user, password string) CredentialFunc {
+	return func(context.Context, string) (Credential, error) { return Credential{Username: user, Password: password}, nil }
+}
+
+// memStore is a Store in memory that notes the order in which things come.
+type memStore struct {
+	mu    sync.Mutex
+	blobs map[digest.Digest][]byte
+	order []digest.Digest
+	fail  error // what Put returns
+}
+
+func newStore() *memStore { return &memStore{blobs: map[digest.Digest][]byte{}} }
+
+func (s *memStore) Use(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.blobs[d]
+	return ok
+}
+
+func (s *memStore) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, ok := s.blobs[desc.Digest]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return &checkedReader{r: bytes.NewReader(body), verify: desc.Digest.Verifier()}, nil
+}
+
+// checkedReader fails at its end, as the real store's does.
+type checkedReader struct {
+	r      io.Reader
+	verify digest.Verifier
+}
+
+func (c *checkedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	_, _ = c.verify.Write(p[:n])
+	if err == io.EOF && !c.verify.Verified() {
+		return n, fmt.Errorf("the stored blob is damaged")
+	}
+	return n, err
+}
+
+func (c *checkedReader) Close() error { return nil }
+
+func (s *memStore) Put(_ context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error) {
+	if s.fail != nil {
+		return want, s.fail
+	}
+	body, err := io.ReadAll(r)
+	if err != nil {
+		return want, err
+	}
+	if want.Digest.Algorithm().FromBytes(body) != want.Digest || int64(len(body)) != want.Size {
+		return want, fmt.Errorf("put: other content")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs[want.Digest] = body
+	s.order = append(s.order, want.Digest)
+	return want, nil
+}
+
+// add stores bytes and describes them.
+func (s *memStore) add(mediaType string, body []byte) ocispec.Descriptor {
+	d := digest.FromBytes(body)
+	s.blobs[d] = body
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}
+}
+
+func (s *memStore) addJSON(mediaType string, v any) ocispec.Descriptor {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return s.add(mediaType, body)
+}
+
+// image stores an image of a platform with layers of the given sizes.
+func (s *memStore) image(p ocispec.Platform, sizes ...int) ocispec.Descriptor {
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	m.Config = s.addJSON(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: p})
+	for i, size := range sizes {
+		m.Layers = append(m.Layers, s.add(ocispec.MediaTypeImageLayerGzip, content(p.Architecture+p.Variant+strconv.Itoa(i), size)))
+	}
+	return s.addJSON(ocispec.MediaTypeImageManifest, m)
+}
+
+// index stores an index of images, each with its platform.
+func (s *memStore) index(platforms ...ocispec.Platform) ocispec.Descriptor {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, p := range platforms {
+		desc := s.image(p, 1000)
+		desc.Platform = &p
+		index.Manifests = append(index.Manifests, desc)
+	}
+	return s.addJSON(ocispec.MediaTypeImageIndex, index)
+}
+
+// content returns size bytes that depend on the seed.
+func content(seed string, size int) []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < size; i++ {
+		b.WriteString(digest.FromString(seed + strconv.Itoa(i)).Encoded())
+	}
+	return b.Bytes()[:size]
+}
+
+// layers returns the layers of a stored image.
+func (s *memStore) layers(t *testing.T, desc ocispec.Descriptor) []ocispec.Descriptor {
+	t.Helper()
+	doc, err := parseManifest(desc.MediaType, s.blobs[desc.Digest])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc.Layers
+}
+
+var (
+	amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	armV7 = ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
+)
