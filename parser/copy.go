@@ -27,3 +27,78 @@ type Add struct {
 	KeepGitDir bool
 	Unpack     *bool // nil: unpack what is local, not what is remote
 }
+
+func convertCopy(s *statement) (Instruction, error) {
+	c := &Copy{Node: s.Node}
+	err := s.transfer(&c.Transfer,
+		textFlag("from", &c.From),
+		toggleFlag("parents", &c.Parents),
+	)
+	if err != nil {
+		return nil, err
+	}
+	// A variable would make the stages' order unknown until the build runs.
+	if plain, err := (Expander{}).Word(c.From, nil); err != nil || plain != c.From {
+		return nil, refuse("give the source a stage: FROM $NAME AS src, then COPY --from=src",
+			"variable expansion is not supported for --from")
+	}
+	return c, nil
+}
+
+func convertAdd(s *statement) (Instruction, error) {
+	a := &Add{Node: s.Node}
+	var unpack bool
+	set := toggleFlag("unpack", &unpack)
+	apply := set.set
+	set.set = func(value string) error {
+		a.Unpack = &unpack
+		return apply(value)
+	}
+	err := s.transfer(&a.Transfer,
+		textFlag("checksum", &a.Checksum),
+		toggleFlag("keep-git-dir", &a.KeepGitDir),
+		set,
+	)
+	return a, err
+}
+
+// transfer reads what COPY and ADD share; own are the flags of one alone.
+func (s *statement) transfer(t *Transfer, own ...flag) error {
+	if len(s.args) < 2 {
+		return refuse("write "+s.keyword+" <source> <destination>", "%s requires at least two arguments", s.keyword)
+	}
+	err := parseFlags(s.flags, append(own,
+		textFlag("chown", &t.Chown),
+		textFlag("chmod", &t.Chmod),
+		toggleFlag("link", &t.Link),
+		listFlag("exclude", &t.Exclude),
+	)...)
+	if err != nil {
+		return err
+	}
+	last := len(s.args) - 1
+	t.Dest = s.args[last]
+	if s.json {
+		t.Sources = s.args[:last]
+		return nil
+	}
+	if heredocWord(t.Dest) != nil {
+		return refuse("the destination stands last", "%s cannot accept a heredoc as a destination", s.keyword)
+	}
+	left := s.heredocs
+	for _, source := range s.args[:last] {
+		if heredocWord(source) == nil {
+			t.Sources = append(t.Sources, source)
+			continue
+		}
+		if len(left) == 0 {
+			break
+		}
+		t.Heredocs = append(t.Heredocs, left[0])
+		left = left[1:]
+	}
+	if len(t.Heredocs) != len(s.heredocs) {
+		return refuse("write <<NAME without blanks", "%s cannot tell which word begins its heredoc", s.keyword)
+	}
+	return nil
+}

@@ -1,6 +1,8 @@
 package parser
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -41,3 +43,20 @@ func (e *Error) Error() string {
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// refuse is an Error whose place its maker does not know; Parse fills it in.
+func refuse(hint, format string, args ...any) error {
+	return &Error{Msg: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// locate puts an error where it belongs, unless it already has a place.
+func locate(err error, file string, lines Range) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Msg: err.Error(), Err: err}
+	}
+	if e.File == "" && e.Range.Start == 0 {
+		e.File, e.Range = file, lines
+	}
+	return e
+}

@@ -1,7 +1,5 @@
 package parser
 
-import "time"
-
 // Instruction is one instruction of a Dockerfile: a pointer to one of the
 // structs that embed Node. No other package can add one.
 type Instruction interface {
@@ -33,14 +31,6 @@ func (n *Node) Text() string { return n.text }
 func (n *Node) Range() Range { return n.lines }
 
 func (n *Node) instruction() {}
-
-// From begins a stage.
-type From struct {
-	Node
-	Image    string // unexpanded
-	Platform string // unexpanded, or empty
-	As       string // as it is written, or empty
-}
 
 // Arg declares build arguments.
 type Arg struct {
@@ -97,22 +87,6 @@ type Volume struct {
 type StopSignal struct {
 	Node
 	Signal string
-}
-
-// Healthcheck says how to ask a container whether it is well.
-type Healthcheck struct {
-	Node
-	None bool // HEALTHCHECK NONE: the rest is empty
-	Command
-	Interval, Timeout, StartPeriod, StartInterval time.Duration // zero: the default
-	Retries                                       int           // zero: the default
-}
-
-// OnBuild keeps an instruction for the images that are built from this one.
-type OnBuild struct {
-	Node
-	Trigger     string // the text an image config stores, heredoc bodies included
-	Instruction Instruction
 }
 
 // Maintainer sets the image's author.

@@ -1,18 +1,187 @@
 package parser
 
-// Parse reads a Dockerfile.
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// Parse reads a Dockerfile. file is the name that errors show. The errors are
+// of type *Error, and there is one for every mistake that BuildKit would
+// refuse before it begins to build.
 func Parse(file string, text []byte) (*Dockerfile, error) {
-	return nil, &Error{File: file, Msg: "not written yet"}
+	d := &Dockerfile{File: file, Lines: splitLines(text)}
+	if err := d.readDirectives(text); err != nil {
+		return nil, locate(err, file, Range{1, 1})
+	}
+	result, err := cutLines(file, text)
+	if err != nil {
+		return nil, err
+	}
+	d.Escape = result.EscapeToken
+	l := &linter{check: d.Check}
+	for _, n := range result.AST.Children {
+		lines := Range{n.StartLine, n.EndLine}
+		s, err := newStatement(n)
+		if err != nil {
+			return nil, locate(err, file, lines)
+		}
+		in, err := convert(s)
+		if err == nil {
+			err = d.add(in)
+		}
+		if err != nil {
+			return nil, locate(err, file, lines)
+		}
+		l.instruction(s, in)
+	}
+	if len(d.Stages) == 0 {
+		return nil, locate(refuse(hintFrom, "dockerfile contains no stages to build"), file, Range{})
+	}
+	l.continuations(result.Warnings)
+	l.casing()
+	d.Warnings = l.sorted()
+	if err := d.Check.failure(d.Warnings); err != nil {
+		return nil, locate(err, file, Range{})
+	}
+	return d, nil
+}
+
+const hintFrom = "begin with FROM <image>, or FROM scratch"
+
+// add puts an instruction where it belongs.
+func (d *Dockerfile) add(in Instruction) error {
+	if from, ok := in.(*From); ok {
+		name := strings.ToLower(from.As)
+		d.Stages = append(d.Stages, &Stage{Index: len(d.Stages), Name: name, From: from})
+		return nil
+	}
+	if len(d.Stages) > 0 {
+		last := d.Stages[len(d.Stages)-1]
+		last.Body = append(last.Body, in)
+		return nil
+	}
+	arg, ok := in.(*Arg)
+	if !ok {
+		return refuse("nothing but ARG stands before the first FROM", "no build stage in current context")
+	}
+	d.Args = append(d.Args, arg)
+	return nil
 }
 
 // ParseTrigger reads one instruction, as ONBUILD of a base image stores it.
+// file is what errors show for it.
 func ParseTrigger(file, text string) (Instruction, error) {
-	return nil, &Error{File: file, Msg: "not written yet"}
+	result, err := cutLines(file, []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	n := result.AST.Children[0]
+	lines := Range{n.StartLine, n.EndLine}
+	if len(result.AST.Children) != 1 {
+		return nil, locate(refuse("", "onbuild trigger should be a single expression"), file, lines)
+	}
+	s, err := newStatement(n)
+	if err != nil {
+		return nil, locate(err, file, lines)
+	}
+	in, err := convertTrigger(s)
+	if err != nil {
+		return nil, locate(err, file, lines)
+	}
+	return in, nil
 }
 
-// Check is what a "# check=" directive asks for.
-type Check struct {
-	Skip    []string // rules to leave out
-	SkipAll bool
-	Error   bool // findings are errors
+// cutLines lets BuildKit's line parser cut a text into instructions.
+func cutLines(file string, text []byte) (*parser.Result, error) {
+	const longest = bufio.MaxScanTokenSize - 1
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		if len(line) > longest {
+			err := refuse(`break it with \, or COPY it from a file`, "line greater than max allowed size of %d", longest)
+			return nil, locate(err, file, Range{i + 1, i + 1})
+		}
+	}
+	result, err := parser.Parse(bytes.NewReader(text))
+	if err != nil {
+		e := &Error{Msg: err.Error(), Hint: lineHint(err.Error()), Err: err}
+		return nil, locate(e, file, lineRange(err))
+	}
+	return result, nil
+}
+
+// lineRange gives the lines that a line parser's error names. A file without
+// instructions has none to name.
+func lineRange(err error) Range {
+	var at *parser.LocationError
+	if !errors.As(err, &at) || len(at.Locations) == 0 || len(at.Locations[0]) == 0 || isEmpty(err) {
+		return Range{}
+	}
+	lines := at.Locations[0]
+	return Range{lines[0].Start.Line, lines[len(lines)-1].End.Line}
+}
+
+func isEmpty(err error) bool { return strings.Contains(err.Error(), "file with no instructions") }
+
+// lineHint gives the next step for an error of the line parser.
+func lineHint(msg string) string {
+	for _, h := range [][2]string{
+		{"file with no instructions", hintFrom},
+		{"unterminated heredoc", "a line must hold the word after << and nothing else; quote << where it begins no heredoc"},
+		{"two arguments", "write <name>=<value>"},
+		{"can't find =", "put a value that holds blanks in quotes"},
+		{"JSON array", "put each element in double quotes, and no array in another"},
+	} {
+		if strings.Contains(msg, h[0]) {
+			return h[1]
+		}
+	}
+	return ""
+}
+
+// readDirectives reads the comments that mean something: they stand before
+// everything else, once each.
+func (d *Dockerfile) readDirectives(text []byte) error {
+	var p parser.DirectiveParser
+	for i, line := range d.Lines {
+		at := Range{i + 1, i + 1}
+		directive, err := p.ParseLine([]byte(strings.TrimLeftFunc(line, unicode.IsSpace)))
+		if err != nil {
+			return locate(refuse("remove this one", "%v", err), d.File, at)
+		}
+		if directive == nil {
+			break
+		}
+		if v := directive.Value; directive.Name == "escape" && v != `\` && v != "`" {
+			err := refuse("write # escape=` or # escape=\\", "invalid escape token '%s' does not match ` or \\", v)
+			return locate(err, d.File, at)
+		}
+	}
+	d.Syntax, _, _, _ = parser.DetectSyntax(text)
+	option, _, at, ok := parser.ParseDirective("check", text)
+	if !ok {
+		return nil
+	}
+	check, err := parseCheck(option)
+	if err != nil {
+		return locate(err, d.File, Range{at[0].Start.Line, at[0].Start.Line})
+	}
+	d.Check = check
+	return nil
+}
+
+// failure is the error that "# check=error=true" makes of warnings.
+func (c Check) failure(warnings []Warning) error {
+	if !c.Error || len(warnings) == 0 {
+		return nil
+	}
+	var found []string
+	for _, w := range warnings {
+		found = append(found, fmt.Sprintf("%s (line %d)", w.Rule, w.Range.Start))
+	}
+	return refuse("# check=error=true asks for this: "+warnings[0].Msg, "lint violation found for rules: %s", strings.Join(found, ", "))
 }

@@ -1,5 +1,7 @@
 package parser
 
+import "slices"
+
 // Command is a command line in either form. In the shell form Args holds the
 // one text that the shell gets, or nothing for an empty command; in the exec
 // form it holds the words of the JSON array.
@@ -35,4 +37,52 @@ type Entrypoint struct {
 type Shell struct {
 	Node
 	Args []string
+}
+
+var (
+	networks   = []string{"default", "none", "host"}
+	securities = []string{"sandbox", "insecure"}
+)
+
+func convertRun(s *statement) (Instruction, error) {
+	r := &Run{Node: s.Node, Network: networks[0], Security: securities[0]}
+	var mounts []string
+	err := parseFlags(s.flags,
+		listFlag("mount", &mounts),
+		textFlag("network", &r.Network),
+		textFlag("security", &r.Security),
+		listFlag("device", &r.Devices),
+	)
+	switch {
+	case err != nil:
+		return nil, err
+	case !slices.Contains(networks, r.Network):
+		return nil, refuse(didYouMean(r.Network, networks), "invalid network mode %q", r.Network)
+	case !slices.Contains(securities, r.Security):
+		return nil, refuse(didYouMean(r.Security, securities), "security %q is not valid", r.Security)
+	case s.json && len(s.args) == 0:
+		return nil, refuse(`write RUN ["<program>", "<argument>"]`, "RUN has no command")
+	}
+	for _, raw := range mounts {
+		m, err := parseMount(raw, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Mounts = append(r.Mounts, m)
+	}
+	for _, raw := range r.Devices {
+		if err := checkDevice(raw); err != nil {
+			return nil, err
+		}
+	}
+	r.Command = s.command(s.args)
+	return r, nil
+}
+
+func convertCmd(s *statement) (Instruction, error) {
+	return &Cmd{Node: s.Node, Command: s.command(s.args)}, s.takesNoFlags()
+}
+
+func convertEntrypoint(s *statement) (Instruction, error) {
+	return &Entrypoint{Node: s.Node, Command: s.command(s.args)}, s.takesNoFlags()
 }
