@@ -142,8 +142,8 @@ func (f *Files) Save() error {
 	return nil
 }
 
-// Len returns how many files the memo knows.
-func (f *Files) Len() int {
+// len returns how many files the memo knows.
+func (f *Files) len() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.entries)

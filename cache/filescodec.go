@@ -3,10 +3,8 @@ package cache
 import (
 	"encoding/binary"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
-	"syscall"
 )
 
 // maxPath bounds a remembered path.
@@ -92,16 +90,4 @@ func cutText(b []byte) (text, rest []byte, ok bool) {
 		return nil, nil, false
 	}
 	return b[used : used+int(n)], b[used+int(n):], true
-}
-
-// StatOf takes what the memo wants from what the os package tells of a file.
-func StatOf(info fs.FileInfo) (Stat, bool) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return Stat{}, false
-	}
-	return Stat{
-		Ino: st.Ino, Dev: uint64(st.Dev), Size: st.Size, Mode: st.Mode,
-		MTimeNs: st.Mtim.Nano(), CTimeNs: st.Ctim.Nano(),
-	}, true
 }

@@ -68,7 +68,7 @@ func (s *Store) Nearest(name string, t Trail) (*Record, []Change, error) {
 		if err != nil {
 			continue
 		}
-		if c := Diff(r.Trail, t); best == nil || len(c) < len(changes) {
+		if c := diff(r.Trail, t); best == nil || len(c) < len(changes) {
 			best, changes = r, c
 		}
 	}
@@ -103,9 +103,9 @@ func (s *Store) keysByName(name string) ([]Key, error) {
 	return keys, nil
 }
 
-// Diff lists the fields in which two trails differ: changed and added ones in the new trail's order, then removed ones in the
+// diff lists the fields in which two trails differ: changed and added ones in the new trail's order, then removed ones in the
 // old trail's. Fields that share a name are compared in their order.
-func Diff(old, now Trail) []Change {
+func diff(old, now Trail) []Change {
 	type slot struct {
 		name string
 		n    int

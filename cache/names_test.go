@@ -29,7 +29,7 @@ func TestDiff(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, Diff(tt.old, tt.now)); diff != "" {
+			if diff := cmp.Diff(tt.want, diff(tt.old, tt.now)); diff != "" {
 				t.Error(diff)
 			}
 		})
