@@ -248,13 +248,20 @@ func (d *download) resume(err error) error {
 		}
 		err = d.request()
 		var e *Error
-		if err == nil || !errors.As(err, &e) || !e.cut || d.restarts > maxRestarts {
+		if err == nil || !errors.As(err, &e) || !e.cut {
 			d.resumes++
 			return err
 		}
-		d.release()
+		if d.release(); d.restarts > maxRestarts {
+			break
+		}
 	}
-	return d.j.cutError(d.ctx, d.name(), err)
+	err = d.j.cutError(d.ctx, d.name(), err)
+	var e *Error
+	if errors.As(err, &e) {
+		e.cut = false // it was continued often enough
+	}
+	return err
 }
 
 // corrupt is the error for a blob that is not what its descriptor says.
