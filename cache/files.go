@@ -141,10 +141,3 @@ func (f *Files) Save() error {
 	f.changed = false
 	return nil
 }
-
-// len returns how many files the memo knows.
-func (f *Files) len() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.entries)
-}

@@ -34,6 +34,13 @@ func save(t testing.TB, f *Files) {
 	}
 }
 
+// len returns how many files the memo knows.
+func (f *Files) len() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.entries)
+}
+
 func TestFilesRoundTrip(t *testing.T) {
 	s := openTest(t)
 	f := openFiles(t, s)
