@@ -34,7 +34,7 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	for i := range 200 {
+	for i := range 60 {
 		name := fmt.Sprint(i % 10)
 		value, err := json.Marshal(name)
 		if err != nil {
