@@ -78,5 +78,5 @@ install: build ## bin/ocibuild to $(DESTDIR)$(PREFIX)/bin
 	install -D -m 0755 bin/ocibuild $(DESTDIR)$(PREFIX)/bin/ocibuild
 
 clean: ## remove bin/, the demo's store and what else is under out/
-	@if [ -x bin/ocibuild ] && [ -d $(OUT)/demo/store ]; then bin/ocibuild --root $(OUT)/demo/store prune --all; fi
+	@if [ -x bin/ocibuild ] && [ -d $(OUT)/demo/store ]; then bin/ocibuild --root $(OUT)/demo/store prune --force --all; fi
 	rm -rf bin $(OUT) $(TOOLBOX)/toolbox

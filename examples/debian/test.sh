@@ -35,7 +35,7 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocibuild-debian.XXXXXX")
 chmod 0755 "$work"
 cleanup() {
 	if [ "$(id -u)" != 0 ]; then
-		"$OCIBUILD" --root "$work/own/store" prune --all >/dev/null || true
+		"$OCIBUILD" --root "$work/own/store" prune --force --all >/dev/null || true
 	fi
 	rm -rf "$work"
 }
