@@ -85,17 +85,23 @@ func (s *statement) transfer(t *Transfer, own ...flag) error {
 	if heredocWord(t.Dest) != nil {
 		return refuse("the destination stands last", "%s cannot accept a heredoc as a destination", s.keyword)
 	}
-	left := s.heredocs
-	for _, source := range s.args[:last] {
+	return s.takeHeredocs(t, s.args[:last])
+}
+
+// takeHeredocs parts the sources that are heredocs from those that are paths.
+// The line parser finds heredocs by the shell's rules and arguments by blanks
+// alone; where the two disagree, nobody can tell what is meant.
+func (s *statement) takeHeredocs(t *Transfer, sources []string) error {
+	for _, source := range sources {
 		if heredocWord(source) == nil {
 			t.Sources = append(t.Sources, source)
 			continue
 		}
-		if len(left) == 0 {
-			break
+		if n := len(t.Heredocs); n < len(s.heredocs) {
+			t.Heredocs = append(t.Heredocs, s.heredocs[n])
+			continue
 		}
-		t.Heredocs = append(t.Heredocs, left[0])
-		left = left[1:]
+		return refuse("close every quote on the line", "the heredoc %s has no body", source)
 	}
 	if len(t.Heredocs) != len(s.heredocs) {
 		return refuse("write <<NAME without blanks", "%s cannot tell which word begins its heredoc", s.keyword)
