@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"os"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -114,7 +115,7 @@ func namespaces(p Process, h Host) []specs.LinuxNamespace {
 func devices() []specs.LinuxDevice {
 	list := slices.Clone(defaultDevices)
 	for i := range list {
-		mode := specFileMode(0o666)
+		mode := os.FileMode(0o666)
 		list[i].FileMode = &mode
 	}
 	return list

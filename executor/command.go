@@ -1,0 +1,237 @@
+package executor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// startCommand gives the calling thread the identity of the step and starts the
+// command from it. All other threads of this process keep theirs; the command has
+// nothing but its thread's. A failure comes as the report to end with.
+func startCommand(p *plan) (pid int, failure *report) {
+	if err := takeIdentity(p); err != nil {
+		return 0, &report{Kind: reportSetup, Text: err.Error()}
+	}
+	file, err := lookPath(p.Args[0], p.Environ)
+	if err == nil {
+		err = refuseOurselves(file)
+	}
+	if err != nil {
+		return 0, notStarted(p.Args[0], err)
+	}
+	pid, err = syscall.ForkExec(file, p.Args, &syscall.ProcAttr{
+		Env:   p.Environ,
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return 0, notStarted(p.Args[0], explainExec(file, err))
+	}
+	return pid, nil
+}
+
+// takeIdentity changes credentials with raw system calls, which concern the
+// calling thread alone: Go's own wrappers would change every thread's.
+func takeIdentity(p *plan) error {
+	for _, fd := range []int{1, 2} {
+		// So that the command can open /dev/stdout, a pipe that we made.
+		if err := unix.Fchown(fd, int(p.UID), -1); err != nil && p.UID != 0 {
+			return fmt.Errorf("give output to uid %d: %w", p.UID, err)
+		}
+	}
+	// A session keyring of its own; kernels without keyrings have none to protect.
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EDQUOT && err != unix.EPERM {
+		return fmt.Errorf("join session keyring: %w", err)
+	}
+	if err := dropBounding(p.Bounding); err != nil {
+		return fmt.Errorf("drop capabilities from bounding set: %w", err)
+	}
+	if err := setIDs(p); err != nil {
+		return err
+	}
+	if err := setCapabilities(p); err != nil {
+		return fmt.Errorf("set capabilities: %w", err)
+	}
+	return nil
+}
+
+func dropBounding(keep uint64) error {
+	for c := uint64(0); c < 64; c++ {
+		if keep&(1<<c) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+		if err == unix.EINVAL {
+			return nil // past the last one that this kernel has
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setIDs(p *plan) error {
+	if !p.KeepGroups {
+		gids := make([]uint32, len(p.Groups)+1) // never empty, so that it has an address
+		for i, g := range p.Groups {
+			gids[i] = uint32(g)
+		}
+		if err := raw(sysSetgroups, uintptr(len(p.Groups)), uintptr(unsafe.Pointer(&gids[0])), 0); err != nil {
+			return fmt.Errorf("set groups %v: %w", p.Groups, explainID(err))
+		}
+	}
+	gid, uid := uintptr(p.GID), uintptr(p.UID)
+	if err := raw(sysSetresgid, gid, gid, gid); err != nil {
+		return fmt.Errorf("set group %d: %w", gid, explainID(err))
+	}
+	if err := raw(sysSetresuid, uid, uid, uid); err != nil {
+		return fmt.Errorf("set user %d: %w", uid, explainID(err))
+	}
+	return nil
+}
+
+func raw(call, a, b, c uintptr) error {
+	if _, _, errno := unix.RawSyscall(call, a, b, c); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// explainID says why an id was refused: in a user namespace only mapped ids exist.
+func explainID(err error) error {
+	if err == unix.EINVAL {
+		return errors.New("the user namespace does not map this id (give the user a range in /etc/subuid and /etc/subgid, and install newuidmap)")
+	}
+	return err
+}
+
+// setCapabilities takes what the plan says, as far as this process has it.
+func setCapabilities(p *plan) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); err != nil {
+		return err
+	}
+	permitted := p.Permitted & (uint64(have[1].Permitted)<<32 | uint64(have[0].Permitted))
+	var want [2]unix.CapUserData
+	for i := range want {
+		shift := 32 * i
+		want[i] = unix.CapUserData{
+			Effective:   uint32(p.Effective & permitted >> shift),
+			Permitted:   uint32(permitted >> shift),
+			Inheritable: uint32(p.Inheritable & permitted >> shift),
+		}
+	}
+	return unix.Capset(&header, &want[0])
+}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+var errNotFound = errors.New("executable file not found in $PATH")
+
+// lookPath finds a command in the container, whose root is ours by now, with the
+// rights of the step's user.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, executable(name)
+	}
+	dirs := defaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			dirs = v
+		}
+	}
+	denied := errNotFound
+	for dir := range strings.SplitSeq(dirs, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		file := dir + "/" + name // a relative one is relative to the working directory, which is set
+		err := executable(file)
+		if err == nil {
+			return file, nil
+		}
+		if errors.Is(err, unix.EACCES) {
+			denied = err
+		}
+	}
+	return "", denied
+}
+
+func executable(file string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: file, Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return &os.PathError{Op: "exec", Path: file, Err: unix.EISDIR}
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, file, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "exec", Path: file, Err: err}
+	}
+	return nil
+}
+
+// refuseOurselves refuses a command that is this very program, which a path like
+// /proc/self/exe would lead to.
+func refuseOurselves(file string) error {
+	var self, st unix.Stat_t
+	if unix.Stat("/proc/self/exe", &self) == nil && unix.Stat(file, &st) == nil && self.Dev == st.Dev && self.Ino == st.Ino {
+		return &os.PathError{Op: "exec", Path: file, Err: unix.EPERM}
+	}
+	return nil
+}
+
+// notStarted is the report of a command that could not be started, with a
+// shell's exit code: 127 when it is not there, 126 when it cannot be run.
+func notStarted(name string, err error) *report {
+	code := uint64(126)
+	if err == errNotFound || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		code = 127
+	}
+	return &report{Kind: reportNotFound, Code: code, Text: fmt.Sprintf("exec %q: %v", name, err)}
+}
+
+// explainExec says what execve meant. When the file is there and yet "no such
+// file", it is its interpreter that is missing.
+func explainExec(file string, err error) error {
+	if err == unix.ENOEXEC {
+		return fmt.Errorf("%s: %w (no #! line, or made for another architecture)", file, err)
+	}
+	if err == unix.ENOENT {
+		if name := interpreter(file); name != "" {
+			return fmt.Errorf("%s: interpreter %s: %w", file, name, err)
+		}
+	}
+	return &os.PathError{Op: "exec", Path: file, Err: err}
+}
+
+// interpreter returns what the first line of a script, or the PT_INTERP of
+// an ELF program, names. It is only for messages.
+func interpreter(file string) string {
+	f, err := os.Open(path.Clean(file))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, 4096)
+	n, _ := f.Read(head)
+	head = head[:n]
+	if line, ok := bytes.CutPrefix(head, []byte("#!")); ok {
+		line, _, _ = bytes.Cut(line, []byte("\n"))
+		if words := strings.Fields(string(line)); len(words) > 0 {
+			return words[0]
+		}
+		return ""
+	}
+	return elfInterpreter(f)
+}

@@ -1,0 +1,96 @@
+package executor
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// detectHost looks at what a step's spec depends on.
+func detectHost() (Host, error) {
+	ids, err := readIDMap("/proc/self/uid_map")
+	if err != nil {
+		return Host{}, fmt.Errorf("read id map: %w", err)
+	}
+	var h Host
+	h.UserNamespace = !ids.whole()
+	h.SingleID = ids.total() == 1
+	_, err = os.Stat("/proc/self/ns/cgroup")
+	h.CgroupNamespace = err == nil
+	var fs unix.Statfs_t
+	h.CgroupV2 = h.CgroupNamespace && unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+	return h, nil
+}
+
+const (
+	resolvConf = "/etc/resolv.conf"
+	// upstreamConf lists the name servers that systemd-resolved asks.
+	upstreamConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// readResolvConf returns the name servers for a step: the machine's, or, where it
+// asks a local systemd-resolved only, those behind it. A machine without the
+// file gives an empty one.
+func readResolvConf(read func(name string) ([]byte, error)) []byte {
+	conf, err := read(resolvConf)
+	if err != nil {
+		return nil
+	}
+	if resolvedOnly(conf) {
+		if upstream, err := read(upstreamConf); err == nil {
+			return upstream
+		}
+	}
+	return conf
+}
+
+// resolvedOnly reports whether systemd-resolved's stub is the only name server.
+func resolvedOnly(conf []byte) bool {
+	var servers []netip.Addr
+	for line := range bytes.Lines(conf) {
+		f := strings.Fields(string(line))
+		if len(f) < 2 || f[0] != "nameserver" {
+			continue
+		}
+		if addr, err := netip.ParseAddr(f[1]); err == nil {
+			servers = append(servers, addr)
+		}
+	}
+	return len(servers) == 1 && servers[0] == netip.AddrFrom4([4]byte{127, 0, 0, 53})
+}
+
+// hostsFile is the text of a step's /etc/hosts, as BuildKit writes it.
+func hostsFile(p Process) []byte {
+	name := p.Hostname
+	if name == "" {
+		name = DefaultHostname
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", name)
+	for _, h := range p.ExtraHosts {
+		fmt.Fprintf(&b, "%s\t%s\n", h.IP, h.Host)
+	}
+	return b.Bytes()
+}
+
+// file returns the path of a file with that text, made when none has it yet.
+// Steps bind it read-only, so one file serves them all.
+func (s *Snapshots) file(text []byte) (string, error) {
+	sum := sha256.Sum256(text)
+	path := s.path(filesDir, hex.EncodeToString(sum[:16]))
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err == nil {
+		return path, nil
+	}
+	if err := s.writeFile(path, text); err != nil {
+		return "", fmt.Errorf("write generated file: %w", err)
+	}
+	return path, nil
+}

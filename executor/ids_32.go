@@ -1,0 +1,12 @@
+//go:build 386 || arm
+
+package executor
+
+import "golang.org/x/sys/unix"
+
+// The calls that take whole 32-bit ids.
+const (
+	sysSetgroups = unix.SYS_SETGROUPS32
+	sysSetresgid = unix.SYS_SETRESGID32
+	sysSetresuid = unix.SYS_SETRESUID32
+)

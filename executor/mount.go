@@ -1,0 +1,111 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+)
+
+// Mount gives the merged tree of a snapshot as a detached mount: changes go to
+// the snapshot's upper directory, and the mount ends when the file is closed.
+func (s *Snapshots) Mount(ctx context.Context, sn *Snapshot) (*os.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.mountOver(sn, s.path(emptyDir))
+}
+
+// View gives the merged, read-only tree of committed layers, bottom first, as a
+// detached mount that ends when the file is closed.
+func (s *Snapshots) View(ctx context.Context, parents []string) (*os.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.checkAll(parents); err != nil {
+		return nil, fmt.Errorf("view layers: %w", err)
+	}
+	if len(parents) == 0 {
+		return mountDirectory(s.path(emptyDir))
+	}
+	l := layers{lower: s.lowers(parents, s.path(emptyDir)), userxattr: s.userxattr}
+	f, err := mountOverlay(l, s.path(emptyDir))
+	if err != nil {
+		return nil, fmt.Errorf("view layers: %w", err)
+	}
+	return f, nil
+}
+
+// mountOver mounts a snapshot with one more directory below all of its parents.
+func (s *Snapshots) mountOver(sn *Snapshot, bottom string) (*os.File, error) {
+	if sn.lock == nil {
+		return nil, fmt.Errorf("mount snapshot: it has ended: %w", fs.ErrClosed)
+	}
+	work := sn.work(sn.mounts.Add(1)) // a volatile overlay never takes a work directory twice
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return nil, fmt.Errorf("mount snapshot: %w", err)
+	}
+	l := layers{lower: s.lowers(sn.parents, bottom), upper: sn.Upper(), work: work, userxattr: s.userxattr}
+	f, err := mountOverlay(l, s.path(emptyDir))
+	if err != nil {
+		return nil, fmt.Errorf("mount snapshot: %w", err)
+	}
+	return f, nil
+}
+
+// lowers lists directories topmost first. Of a layer that is there twice, only
+// the upper one is kept: it hides all that the lower one could show, and
+// overlayfs refuses to have one directory twice.
+func (s *Snapshots) lowers(parents []string, bottom string) []string {
+	dirs := make([]string, 0, len(parents)+1)
+	seen := make(map[string]bool, len(parents))
+	for _, name := range slices.Backward(parents) {
+		if !seen[name] {
+			seen[name] = true
+			dirs = append(dirs, s.tree(name))
+		}
+	}
+	return append(dirs, bottom)
+}
+
+// mountPoints returns a tree with nothing but what a step's mounts need, and
+// the /etc/hostname of an image that has none. Made once per hostname.
+func (s *Snapshots) mountPoints(hostname string) (string, error) {
+	dir := s.path("points-" + hostname)
+	if _, err := os.Lstat(dir); err == nil {
+		return dir, nil
+	}
+	if err := checkName(hostname); err != nil {
+		return "", fmt.Errorf("invalid hostname %q", hostname)
+	}
+	sn, err := s.activate(rootOwner{mode: 0o755})
+	if err != nil {
+		return "", fmt.Errorf("make mount points: %w", err)
+	}
+	tree := sn.Upper()
+	err = errors.Join(makePoints(tree, hostname), renameNew(tree, dir))
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return dir, errors.Join(err, sn.Discard())
+}
+
+func makePoints(tree, hostname string) error {
+	for _, dir := range []string{"proc", "sys", "dev", "etc"} {
+		if err := makeTree(tree+"/"+dir, rootOwner{mode: 0o755}); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{"hosts": "", "resolv.conf": "", "hostname": hostname + "\n"} {
+		path := tree + "/etc/" + name
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

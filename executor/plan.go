@@ -1,0 +1,277 @@
+package executor
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// plan is a runtime spec brought down to what the container's init does with
+// it, in that order. It holds numbers and strings only, see codec.go.
+type plan struct {
+	Flags    uint64 // CLONE_NEW* of the init process
+	Scratch  string // directory of the host that the root filesystem is attached over before the pivot
+	Hostname string
+
+	Mounts   []planMount
+	Devices  []planDevice
+	Masked   []string
+	Readonly []string
+
+	Cwd           string
+	Umask         uint64
+	UID, GID      uint64
+	Groups        []uint64
+	KeepGroups    bool // setgroups(2) is denied here: leave them as they are
+	Bounding      uint64
+	Permitted     uint64
+	Effective     uint64
+	Inheritable   uint64
+	Args, Environ []string
+}
+
+// planMount is one mount: a new file system of Type, or, without one, a bind of
+// Source.
+type planMount struct {
+	Type, Source, Target string
+	Data                 []string // options of the file system
+	Set, Clear           uint64   // MOUNT_ATTR_*
+	Recursive            bool     // bind what is mounted below Source too
+	RecursiveAttr        bool     // and apply Set and Clear to all of it
+}
+
+type planDevice struct {
+	Path string
+	Mode uint64 // with the S_IF* bit
+	Dev  uint64
+}
+
+// compile brings a spec down to a plan, and refuses a spec that asks for more
+// than a plan can say.
+func compile(s *specs.Spec) (*plan, error) {
+	if err := refuse(s); err != nil {
+		return nil, err
+	}
+	p := &plan{
+		Hostname: s.Hostname,
+		Masked:   s.Linux.MaskedPaths,
+		Readonly: s.Linux.ReadonlyPaths,
+		Cwd:      s.Process.Cwd,
+		Umask:    0o022,
+		UID:      uint64(s.Process.User.UID),
+		GID:      uint64(s.Process.User.GID),
+		Args:     s.Process.Args,
+		Environ:  s.Process.Env,
+	}
+	for _, g := range s.Process.User.AdditionalGids {
+		p.Groups = append(p.Groups, uint64(g))
+	}
+	p.KeepGroups = len(p.Groups) == 0
+	if s.Process.User.Umask != nil {
+		p.Umask = uint64(*s.Process.User.Umask)
+	}
+	for _, m := range s.Mounts {
+		pm, err := compileMount(m)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+		p.Mounts = append(p.Mounts, pm)
+	}
+	if err := p.addDevices(s.Linux.Devices); err != nil {
+		return nil, err
+	}
+	if err := p.addCapabilities(s.Process.Capabilities); err != nil {
+		return nil, err
+	}
+	return p, p.addNamespaces(s.Linux.Namespaces)
+}
+
+// refuse names the first part of a spec that the native runner does not carry
+// out: to leave it out silently would make a step less confined than it should be.
+func refuse(s *specs.Spec) error {
+	if s.Process == nil || s.Root == nil || s.Linux == nil {
+		return fmt.Errorf("run spec: process, root and linux must be set")
+	}
+	if len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
+		return fmt.Errorf("run spec: no command")
+	}
+	if !path.IsAbs(s.Process.Cwd) {
+		return fmt.Errorf("run spec: working directory %q is not absolute", s.Process.Cwd)
+	}
+	if s.Process.Capabilities == nil || len(s.Process.Capabilities.Ambient) > 0 {
+		return fmt.Errorf("run spec: capabilities must be set, and none ambient")
+	}
+	for what, asked := range map[string]bool{
+		"a terminal":            s.Process.Terminal,
+		"resource limits":       len(s.Process.Rlimits) > 0 || s.Linux.Resources != nil,
+		"no_new_privs":          s.Process.NoNewPrivileges,
+		"an AppArmor profile":   s.Process.ApparmorProfile != "",
+		"an SELinux label":      s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
+		"a read-only root":      s.Root.Readonly,
+		"hooks":                 s.Hooks != nil,
+		"a cgroup":              s.Linux.CgroupsPath != "",
+		"sysctls":               len(s.Linux.Sysctl) > 0,
+		"a seccomp profile":     s.Linux.Seccomp != nil,
+		"id mappings":           len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
+		"a domain name":         s.Domainname != "",
+		"an OOM score":          s.Process.OOMScoreAdj != nil,
+		"a personality":         s.Linux.Personality != nil,
+		"a propagation of root": s.Linux.RootfsPropagation != "",
+	} {
+		if asked {
+			return fmt.Errorf("run spec: the native runner does not support %s", what)
+		}
+	}
+	return nil
+}
+
+func (p *plan) addNamespaces(list []specs.LinuxNamespace) error {
+	flags := map[specs.LinuxNamespaceType]uint64{
+		specs.MountNamespace:   unix.CLONE_NEWNS,
+		specs.PIDNamespace:     unix.CLONE_NEWPID,
+		specs.IPCNamespace:     unix.CLONE_NEWIPC,
+		specs.UTSNamespace:     unix.CLONE_NEWUTS,
+		specs.CgroupNamespace:  unix.CLONE_NEWCGROUP,
+		specs.NetworkNamespace: unix.CLONE_NEWNET,
+	}
+	for _, ns := range list {
+		flag, ok := flags[ns.Type]
+		if !ok || ns.Path != "" {
+			return fmt.Errorf("run spec: the native runner does not support joining a namespace or a new %s namespace", ns.Type)
+		}
+		p.Flags |= flag
+	}
+	const need = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS
+	if p.Flags&need != need {
+		return fmt.Errorf("run spec: the native runner needs new mount, pid and uts namespaces")
+	}
+	return nil
+}
+
+func (p *plan) addDevices(list []specs.LinuxDevice) error {
+	for _, d := range list {
+		if d.Type != "c" || path.Dir(d.Path) != "/dev" || d.UID != nil || d.GID != nil {
+			return fmt.Errorf("run spec: the native runner does not support the device %s", d.Path)
+		}
+		mode := uint64(0o666)
+		if d.FileMode != nil {
+			mode = uint64(d.FileMode.Perm())
+		}
+		p.Devices = append(p.Devices, planDevice{
+			Path: d.Path,
+			Mode: unix.S_IFCHR | mode,
+			Dev:  unix.Mkdev(uint32(d.Major), uint32(d.Minor)),
+		})
+	}
+	return nil
+}
+
+// mountAttrs are the options that become attributes of the mount; all others
+// are options of the file system.
+var mountAttrs = map[string]struct{ set, clear uint64 }{
+	"ro":          {set: unix.MOUNT_ATTR_RDONLY},
+	"rw":          {clear: unix.MOUNT_ATTR_RDONLY},
+	"nosuid":      {set: unix.MOUNT_ATTR_NOSUID},
+	"suid":        {clear: unix.MOUNT_ATTR_NOSUID},
+	"nodev":       {set: unix.MOUNT_ATTR_NODEV},
+	"dev":         {clear: unix.MOUNT_ATTR_NODEV},
+	"noexec":      {set: unix.MOUNT_ATTR_NOEXEC},
+	"exec":        {clear: unix.MOUNT_ATTR_NOEXEC},
+	"nodiratime":  {set: unix.MOUNT_ATTR_NODIRATIME},
+	"noatime":     {set: unix.MOUNT_ATTR_NOATIME, clear: unix.MOUNT_ATTR__ATIME},
+	"relatime":    {set: unix.MOUNT_ATTR_RELATIME, clear: unix.MOUNT_ATTR__ATIME},
+	"strictatime": {set: unix.MOUNT_ATTR_STRICTATIME, clear: unix.MOUNT_ATTR__ATIME},
+}
+
+// findAttr looks an option up among mountAttrs. One with another r before it
+// (rro, rnosuid) is for all that is mounted below as well.
+func findAttr(option string) (set, clear uint64, recursive, ok bool) {
+	attr, ok := mountAttrs[option]
+	if !ok && strings.HasPrefix(option, "r") {
+		attr, ok = mountAttrs[option[1:]]
+		recursive = ok
+	}
+	return attr.set, attr.clear, recursive, ok
+}
+
+// mountTypes are the file systems that the native runner mounts, by the name
+// that a spec has for them.
+var mountTypes = map[string]string{
+	"proc": "proc", "tmpfs": "tmpfs", "devpts": "devpts",
+	"mqueue": "mqueue", "sysfs": "sysfs", "cgroup": "cgroup2",
+}
+
+func compileMount(m specs.Mount) (planMount, error) {
+	pm := planMount{Source: m.Source, Target: m.Destination}
+	bind := m.Type == "bind"
+	for _, o := range m.Options {
+		set, clear, recursive, ok := findAttr(o)
+		switch {
+		case o == "bind":
+			bind = true
+		case o == "rbind":
+			bind, pm.Recursive = true, true
+		case ok:
+			pm.Set |= set
+			pm.Clear |= clear
+			pm.RecursiveAttr = pm.RecursiveAttr || recursive
+		default:
+			pm.Data = append(pm.Data, o)
+		}
+	}
+	if !bind {
+		pm.Type = mountTypes[m.Type]
+	}
+	switch {
+	case !path.IsAbs(m.Destination) || path.Clean(m.Destination) == "/":
+		return pm, fmt.Errorf("invalid destination")
+	case len(m.UIDMappings)+len(m.GIDMappings) > 0:
+		return pm, fmt.Errorf("id-mapped mounts are not supported")
+	case bind && len(pm.Data) > 0:
+		return pm, fmt.Errorf("unknown option %q of a bind mount", pm.Data[0])
+	case bind && !path.IsAbs(m.Source):
+		return pm, fmt.Errorf("source %q is not absolute", m.Source)
+	case !bind && pm.Type == "":
+		return pm, fmt.Errorf("unsupported type %q", m.Type)
+	}
+	return pm, nil
+}
+
+// capabilityNames has each capability at its number.
+var capabilityNames = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID",
+	"CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
+	"CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO",
+	"CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN",
+	"CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+	"CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE",
+	"CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN",
+	"CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",
+	"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+}
+
+func (p *plan) addCapabilities(c *specs.LinuxCapabilities) error {
+	for _, set := range []struct {
+		mask  *uint64
+		names []string
+	}{
+		{&p.Bounding, c.Bounding},
+		{&p.Permitted, c.Permitted},
+		{&p.Effective, c.Effective},
+		{&p.Inheritable, c.Inheritable},
+	} {
+		for _, name := range set.names {
+			i := slices.Index(capabilityNames, name)
+			if i < 0 {
+				return fmt.Errorf("run spec: unknown capability %s", name)
+			}
+			*set.mask |= 1 << i
+		}
+	}
+	return nil
+}

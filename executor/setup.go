@@ -1,0 +1,359 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/ocibuild/ocibuild/image/rootfs"
+	"golang.org/x/sys/unix"
+)
+
+// setup is the making of a container from inside, after the pivot.
+type setup struct {
+	root    *rootfs.Root // "/": every path in the container is resolved by it
+	host    int          // O_PATH descriptor of the host's root, until the end
+	sources []int        // detached bind sources, -1 for other mounts
+	masks   int          // detached empty read-only directory, or -1
+}
+
+// setUp makes the container around this process, its first one.
+func setUp(p *plan) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil { // keeps the step out of our /proc/1
+		return fmt.Errorf("clear dumpable flag: %w", err)
+	}
+	if err := unix.Sethostname([]byte(p.Hostname)); err != nil {
+		return fmt.Errorf("set hostname: %w", err)
+	}
+	if p.Flags&unix.CLONE_NEWNET != 0 {
+		if err := loopbackUp(); err != nil {
+			return fmt.Errorf("bring up loopback: %w", err)
+		}
+	}
+	unix.Umask(0)
+	s := &setup{host: -1, masks: -1}
+	if err := s.pivot(p); err != nil {
+		return err
+	}
+	for i, m := range p.Mounts {
+		if err := s.mount(m, s.sources[i]); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+	}
+	if err := s.populateDev(p.Devices); err != nil {
+		return fmt.Errorf("make devices: %w", err)
+	}
+	if err := s.protect(p); err != nil {
+		return err
+	}
+	return s.leaveHost(p)
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+}
+
+// pivot makes the root filesystem the root of this process. Bind sources are
+// paths of the host, so they are taken hold of before. The host's root stays
+// mounted, out of every path's reach, until leaveHost.
+func (s *setup) pivot(p *plan) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	for _, m := range p.Mounts {
+		fd := -1
+		if m.Type == "" {
+			var err error
+			if fd, err = cloneTree(unix.AT_FDCWD, m.Source, m.Recursive); err != nil {
+				return fmt.Errorf("open bind source %s: %w", m.Source, err)
+			}
+		}
+		s.sources = append(s.sources, fd)
+	}
+	var err error
+	if s.host, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open host root: %w", err)
+	}
+	if err := unix.MoveMount(rootFD, "", unix.AT_FDCWD, p.Scratch, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach root filesystem: %w", err)
+	}
+	if err := unix.Fchdir(rootFD); err != nil {
+		return fmt.Errorf("enter root filesystem: %w", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot root: %w", err)
+	}
+	unix.Close(rootFD)
+	s.root, err = rootfs.Open("/")
+	if err != nil {
+		return fmt.Errorf("open root filesystem: %w", err)
+	}
+	return nil
+}
+
+// leaveHost drops the last ways to the host: its mounts and our descriptors.
+func (s *setup) leaveHost(p *plan) error {
+	if err := unix.Fchdir(s.host); err != nil {
+		return fmt.Errorf("enter host root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach host root: %w", err)
+	}
+	unix.Close(s.host)
+	cwd, err := s.root.OpenFile(p.Cwd, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("enter working directory: %w", err)
+	}
+	defer cwd.Close()
+	if err := unix.Fchdir(int(cwd.Fd())); err != nil {
+		return fmt.Errorf("enter working directory %s: %w", p.Cwd, err)
+	}
+	unix.Umask(int(p.Umask))
+	return s.root.Close()
+}
+
+func cloneTree(dir int, path string, recursive bool) (int, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	if path == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	return unix.OpenTree(dir, path, flags)
+}
+
+// mount makes one mount of the plan; source is what a bind mount binds.
+func (s *setup) mount(m planMount, source int) error {
+	fd := source
+	if m.Type != "" {
+		var err error
+		if fd, err = newFilesystem(m); err != nil {
+			return err
+		}
+	} else if err := setAttrs(fd, m.Set, m.Clear, m.RecursiveAttr); err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return s.attach(fd, m.Target)
+}
+
+func newFilesystem(m planMount) (int, error) {
+	ctx, err := unix.Fsopen(m.Type, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", m.Type, err)
+	}
+	defer unix.Close(ctx)
+	if m.Source != "" {
+		if err := unix.FsconfigSetString(ctx, "source", m.Source); err != nil {
+			return -1, fsError(ctx, "set source", err)
+		}
+	}
+	for _, o := range m.Data {
+		if err := configure(ctx, o); err != nil {
+			return -1, fsError(ctx, "set option "+o, err)
+		}
+	}
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		return -1, fsError(ctx, "create "+m.Type, err)
+	}
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, int(m.Set))
+	if err != nil {
+		return -1, fsError(ctx, "mount "+m.Type, err)
+	}
+	return fd, nil
+}
+
+func setAttrs(fd int, set, clear uint64, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: set, Attr_clr: clear}
+	if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
+		return fmt.Errorf("set mount attributes: %w", err)
+	}
+	return nil
+}
+
+// attach puts a detached mount at target. The parent has made the targets in
+// the root filesystem; what is missing is inside one of our own mounts.
+func (s *setup) attach(fd int, target string) error {
+	at, err := s.root.OpenFile(target, unix.O_PATH, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.makeTarget(fd, target); err == nil {
+			at, err = s.root.OpenFile(target, unix.O_PATH, 0)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return moveOnto(fd, at)
+}
+
+func moveOnto(fd int, at *os.File) error {
+	return unix.MoveMount(fd, "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// makeTarget makes a directory, or an empty file, for the mount fd.
+func (s *setup) makeTarget(fd int, target string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return s.root.MkdirAll(target, 0o755, 0, 0)
+	}
+	if err := s.root.MkdirAll(path.Dir(target), 0o755, 0, 0); err != nil {
+		return err
+	}
+	f, err := s.root.OpenFile(target, unix.O_CREAT|unix.O_WRONLY|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// devLinks are the links that every /dev has.
+var devLinks = [...][2]string{
+	{"/proc/self/fd", "fd"},
+	{"/proc/self/fd/0", "stdin"},
+	{"/proc/self/fd/1", "stdout"},
+	{"/proc/self/fd/2", "stderr"},
+	{"pts/ptmx", "ptmx"},
+}
+
+func (s *setup) populateDev(devices []planDevice) error {
+	dev, err := s.root.OpenFile("/dev", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	for _, d := range devices {
+		if err := s.makeDevice(dev, d); err != nil {
+			return fmt.Errorf("%s: %w", d.Path, err)
+		}
+	}
+	for _, l := range devLinks {
+		err := unix.Symlinkat(l[0], int(dev.Fd()), l[1])
+		if err != nil && err != unix.EEXIST {
+			return fmt.Errorf("%s: %w", l[1], err)
+		}
+	}
+	return nil
+}
+
+// makeDevice makes a node, or binds the host's where nodes may not be made, as
+// in a user namespace.
+func (s *setup) makeDevice(dev *os.File, d planDevice) error {
+	name := path.Base(d.Path)
+	err := unix.Mknodat(int(dev.Fd()), name, uint32(d.Mode), int(d.Dev))
+	if err != unix.EPERM {
+		return err
+	}
+	source, err := cloneTree(s.host, "dev/"+name, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(source)
+	return s.attach(source, d.Path)
+}
+
+// protect hides the paths that a step must not see and makes read-only those
+// that it must not change, as far as they are there.
+func (s *setup) protect(p *plan) error {
+	for _, name := range p.Masked {
+		if err := s.ifThere(name, s.mask); err != nil {
+			return fmt.Errorf("mask %s: %w", name, err)
+		}
+	}
+	if s.masks >= 0 {
+		unix.Close(s.masks)
+	}
+	for _, name := range p.Readonly {
+		if err := s.ifThere(name, makeReadonly); err != nil {
+			return fmt.Errorf("make %s read-only: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (s *setup) ifThere(name string, do func(at *os.File) error) error {
+	at, err := s.root.OpenFile(name, unix.O_PATH, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return do(at)
+}
+
+// mask covers a directory with an empty one and anything else with /dev/null.
+func (s *setup) mask(at *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(at.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return s.maskDirectory(at)
+	}
+	null, err := s.cloneInside("/dev/null")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(null)
+	return moveOnto(null, at)
+}
+
+// maskDirectory uses one empty read-only tmpfs for all directories.
+func (s *setup) maskDirectory(at *os.File) (err error) {
+	if s.masks < 0 {
+		s.masks, err = newFilesystem(planMount{Type: "tmpfs", Source: "tmpfs", Set: unix.MOUNT_ATTR_RDONLY})
+		if err != nil {
+			return err
+		}
+		return moveOnto(s.masks, at)
+	}
+	fd, err := cloneTree(s.masks, "", false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return moveOnto(fd, at)
+}
+
+func (s *setup) cloneInside(name string) (int, error) {
+	f, err := s.root.OpenFile(name, unix.O_PATH, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	return cloneTree(int(f.Fd()), "", false)
+}
+
+func makeReadonly(at *os.File) error {
+	fd, err := cloneTree(int(at.Fd()), "", true)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := setAttrs(fd, unix.MOUNT_ATTR_RDONLY, 0, true); err != nil {
+		return err
+	}
+	return moveOnto(fd, at)
+}
