@@ -134,30 +134,36 @@ func (c *Client) scheme(ctx context.Context, host string) (scheme string, sure b
 		return "https", true
 	}
 	for _, scheme := range order {
-		if c.speaks(ctx, scheme, host) {
+		switch c.speaks(ctx, scheme, host) {
+		case scheme:
 			return scheme, true
+		case "https":
+			return "https", true // whatever its certificate is worth: the request that follows will tell
 		}
 	}
 	return order[0], false
 }
 
-// speaks asks the host for its API version in a scheme, without credentials and without retries.
-func (c *Client) speaks(ctx context.Context, scheme, host string) bool {
+// speaks asks the host for its API version in a scheme, without credentials and without retries. It returns the scheme that the answer
+// speaks for, "" if there is none.
+func (c *Client) speaks(ctx context.Context, scheme, host string) string {
 	req, err := http.NewRequestWithContext(withoutRetry(ctx), http.MethodGet, scheme+"://"+host+"/v2/", nil)
 	if err != nil {
-		return false
+		return ""
 	}
 	req.Header.Set("User-Agent", c.options.UserAgent)
 	resp, err := c.transport(host).RoundTrip(req)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer resp.Body.Close()
 	if scheme == "http" && resp.StatusCode == http.StatusBadRequest {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return !strings.Contains(string(text), "HTTPS") // what Go's and nginx's TLS listeners say to plain http
+		if strings.Contains(string(text), "HTTPS") { // what Go's and nginx's TLS listeners say to plain http
+			return "https"
+		}
 	}
-	return true
+	return scheme
 }
 
 func (c *Client) transport(host string) http.RoundTripper {
