@@ -68,7 +68,9 @@ func newFake(t *testing.T) *fakeRegistry {
 	return f
 }
 
-func (f *fakeRegistry) host() string { return strings.TrimPrefix(strings.TrimPrefix(f.URL, "http://"), "https://") }
+func (f *fakeRegistry) host() string {
+	return strings.TrimPrefix(strings.TrimPrefix(f.URL, "http://"), "https://")
+}
 
 func (f *fakeRegistry) repo(name string) Repository { return Repository{Host: f.host(), Name: name} }
 
@@ -404,7 +406,9 @@ func (tc *testClient) noted(text string) bool {
 }
 
 func static(user, password string) CredentialFunc {
-	return func(context.Context, string) (Credential, error) { return Credential{Username: user, Password: password}, nil }
+	return func(context.Context, string) (Credential, error) {
+		return Credential{Username: user, Password: password}, nil
+	}
 }
 
 // memStore is a Store in memory that notes the order in which things come.

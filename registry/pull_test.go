@@ -284,7 +284,7 @@ func TestPullStall(t *testing.T) {
 	f.seed("app", "v1", have, desc)
 	f.fault("blobs/"+have.layers(t, desc)[0].Digest.String(), 1, func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		w.Header().Set("Content-Length", strconv.Itoa(1<<20))
-		_, _ = w.Write(content("amd640", 1 << 20)[:1000])
+		_, _ = w.Write(content("amd640", 1<<20)[:1000])
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done() // until the client goes
 	})
