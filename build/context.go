@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -39,6 +40,10 @@ type contextNode struct {
 	// hidden says that the path is ignored; a directory that something below
 	// is taken out of again is shown all the same.
 	hidden bool
+
+	hashOnce sync.Once
+	sum      digest.Digest
+	sumErr   error
 
 	once     sync.Once
 	children map[string]*contextNode
@@ -137,6 +142,11 @@ func (c *contextTree) readDir(dir string, n *contextNode) error {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return fmt.Errorf("read context: %w", err)
+	}
+	if n != c.top {
+		if n.entry.Xattrs, err = layer.ReadXattrs(int(f.Fd())); err != nil {
+			return fmt.Errorf("read context: attributes of %s: %w", dir, err)
+		}
 	}
 	slices.Sort(names)
 	n.children = make(map[string]*contextNode, len(names))
@@ -251,6 +261,10 @@ func (c *contextTree) open(_ context.Context, p string, _ *layer.Entry) (io.Read
 	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
+	return c.openFile(p)
+}
+
+func (c *contextTree) openFile(p string) (*os.File, error) {
 	f, err := c.root.OpenFile(p, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read context: %w", err)
@@ -258,42 +272,49 @@ func (c *contextTree) open(_ context.Context, p string, _ *layer.Entry) (io.Read
 	return f, nil
 }
 
-func (c *contextTree) digest(ctx context.Context, p string, e *layer.Entry) (digest.Digest, error) {
+// digest gives a file's digest from the memo, or reads the file. A file with
+// extended attributes is never in the memo, which has no room for them: what
+// is in the memo has none.
+func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (digest.Digest, error) {
 	n, err := c.node(p)
 	if err != nil {
 		return "", err
 	}
+	n.hashOnce.Do(func() { n.sum, n.sumErr = c.hash(ctx, p, n) })
+	return n.sum, n.sumErr
+}
+
+func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (digest.Digest, error) {
+	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return digest.FromBytes(nil), nil
+	}
 	if d, ok := c.memo.Digest(p, n.stat); ok {
 		return d, nil
 	}
-	r, err := c.open(ctx, p, e)
+	f, err := c.openFile(p)
 	if err != nil {
 		return "", err
 	}
-	defer r.Close()
+	defer f.Close()
 	h := digest.SHA256.Digester()
-	size, err := copyBuffer(ctx, h.Hash(), r)
+	size, err := copyBuffer(ctx, h.Hash(), f)
 	if err != nil {
 		return "", fmt.Errorf("read context: %w", err)
 	}
-	if size != e.Size {
-		return "", fmt.Errorf("read context: %s changed while it was read", p)
+	if n.entry.Xattrs, err = layer.ReadXattrs(int(f.Fd())); err != nil {
+		return "", fmt.Errorf("read context: attributes of %s: %w", p, err)
 	}
-	c.remember(p, n, h.Digest())
-	return h.Digest(), nil
-}
-
-// remember keeps a digest for the next build, unless the file moved under us.
-func (c *contextTree) remember(p string, n *contextNode, d digest.Digest) {
 	var st unix.Stat_t
-	f, err := c.root.OpenFile(p, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return "", fmt.Errorf("read context: %w", err)
 	}
-	defer f.Close()
-	if unix.Fstat(int(f.Fd()), &st) == nil && st.Ctim.Nano() == n.stat.CTimeNs && st.Size == n.stat.Size {
-		c.memo.Remember(p, n.stat, d)
+	if size != n.entry.Size || st.Ctim.Nano() != n.stat.CTimeNs {
+		return "", &Hinted{fmt.Errorf("read context: %s changed while it was read", p), "build again when nothing writes to the context"}
 	}
+	if len(n.entry.Xattrs) == 0 {
+		c.memo.Remember(p, n.stat, h.Digest())
+	}
+	return h.Digest(), nil
 }
 
 func (c *contextTree) linkID(p string, e *layer.Entry) string {

@@ -20,14 +20,13 @@ import (
 
 // emptyContent is the content of a layer without entries: it has no directory
 // to mount.
-var emptyContent = func() digest.Digest {
-	w := layer.NewWriter(io.Discard)
-	d, _, err := w.Close()
+var emptyContent = sync.OnceValue(func() digest.Digest {
+	d, _, err := layer.NewWriter(io.Discard).Close()
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
 	return d.Content
-}()
+})
 
 // layerBytes gives what layers hold: their tables of contents, their files
 // and their unpacked directories. Each is made when it is first asked for,
@@ -243,7 +242,7 @@ func (l *layerBytes) snapshots(ctx context.Context, layers []image.Layer) ([]str
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for i, ly := range layers {
-		if ly.Content == emptyContent {
+		if ly.Content == emptyContent() {
 			continue
 		}
 		g.Go(func() (err error) {

@@ -1,0 +1,313 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
+)
+
+// landed copies with one instruction onto a tree and gives what was made, a
+// line a path, and the facts the step depends on.
+func land(t *testing.T, instr, workdir string, context_, below fakeTree) (made []string, facts map[string]string, err error) {
+	t.Helper()
+	df := dockerfile(t, "FROM scratch\n"+instr+"\n")
+	st := scratchState(amd64().Platform)
+	if workdir != "" {
+		st.Config.Config.WorkingDir = workdir
+	}
+	tr, err := expandTransfer(scoped{x: parser.Expander{Escape: '\\'}, state: st}, df.Stages[0].Body[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx := context.Background()
+	sel, err := selectSources(ctx, context_, tr.sources)
+	if err != nil {
+		return nil, nil, err
+	}
+	var own *owner
+	if tr.chown != "" {
+		o, _ := ownerOf(tr.chown, []byte("bob:x:5:6::/:/bin/sh\n"), []byte("staff:x:50:\n"))
+		own = &o
+	}
+	l := newLanding(below.lookup, time.Unix(0, 0))
+	arch := &archives{dir: t.TempDir()}
+	defer arch.close()
+	if err := tr.land(ctx, l, sel, own, arch); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range mustSettle(t, l) {
+		e := f.entry
+		kind := map[byte]string{typeDir: "dir", typeReg: "file", typeSymlink: "link"}[e.Type]
+		line := fmt.Sprintf("%s %s %04o %d:%d", e.Name, kind, e.Mode, e.UID, e.GID)
+		if f.from != nil && e.Type == typeReg {
+			line += " = " + f.at
+		}
+		if e.Type == typeSymlink {
+			line += " -> " + e.Linkname
+		}
+		made = append(made, line)
+	}
+	return made, l.facts, nil
+}
+
+func mustSettle(t *testing.T, l *landing) []*landed {
+	t.Helper()
+	list, err := l.settled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestTransferLands(t *testing.T) {
+	tree := fakeTree{"a": "A", "b": "B", "dir/x": "X", "dir/sub/y": "Y", "dir/l": "-> x", "link": "-> dir"}
+	tests := []struct {
+		name, instr, workdir string
+		below                fakeTree
+		want                 []string
+	}{
+		{"file to a new name", "COPY a /b", "", nil, []string{"b file 0640 3:4 = a"}},
+		{"file into an existing directory", "COPY a /d", "", fakeTree{"d": "private dir"}, []string{"d dir 0700 7:8", "d/a file 0640 3:4 = a"}},
+		{"a slash makes the directory", "COPY a /d/", "", nil, []string{"d dir 0755 0:0", "d/a file 0640 3:4 = a"}},
+		{"missing parents", "COPY a /p/q/b", "", nil, []string{"p dir 0755 0:0", "p/q dir 0755 0:0", "p/q/b file 0640 3:4 = a"}},
+		{"parents belong to --chown", "COPY --chown=bob:staff a /p/b", "", nil, []string{"p dir 0755 5:50", "p/b file 0640 5:50 = a"}},
+		{"--chmod goes for parents too", "COPY --chmod=700 a /p/b", "", nil, []string{"p dir 0700 0:0", "p/b file 0700 3:4 = a"}},
+		{"symbolic --chmod", "COPY --chmod=u+x,go= a /b", "", nil, []string{"b file 0700 3:4 = a"}},
+		{"numeric chown without a group", "COPY --chown=9 a /b", "", nil, []string{"b file 0640 9:9 = a"}},
+		{"contents of a directory", "COPY dir /d", "", nil, []string{"d dir 0755 0:0", "d/l link 0777 0:0 -> x", "d/sub dir 0755 0:0", "d/sub/y file 0640 3:4 = dir/sub/y", "d/x file 0640 3:4 = dir/x"}},
+		{"an existing root keeps its mode, directories below take the source's", "COPY dir /d", "", fakeTree{"d": "private dir", "d/sub": "private dir"}, []string{"d dir 0700 7:8", "d/l link 0777 0:0 -> x", "d/sub dir 0755 0:0", "d/sub/y file 0640 3:4 = dir/sub/y", "d/x file 0640 3:4 = dir/x"}},
+		{"relative to the working directory", "COPY a b/", "/w", nil, []string{"w dir 0755 0:0", "w/b dir 0755 0:0", "w/b/a file 0640 3:4 = a"}},
+		{"a dot is the working directory", "COPY a .", "/w", nil, []string{"w dir 0755 0:0", "w/a file 0640 3:4 = a"}},
+		{"slash and dot make a directory", "COPY a /d/.", "", nil, []string{"d dir 0755 0:0", "d/a file 0640 3:4 = a"}},
+		{"several sources", "COPY a b /d/", "", nil, []string{"d dir 0755 0:0", "d/a file 0640 3:4 = a", "d/b file 0640 3:4 = b"}},
+		{"wildcard", "COPY [ab] /d/", "", nil, []string{"d dir 0755 0:0", "d/a file 0640 3:4 = a", "d/b file 0640 3:4 = b"}},
+		{"wildcard with one match and no slash is a name", "COPY a* /d", "", nil, []string{"d file 0640 3:4 = a"}},
+		{"wildcard without a match", "COPY z* /d/", "", nil, nil},
+		{"wildcard across components", "COPY d*/s*/y /d/", "", nil, []string{"d dir 0755 0:0", "d/y file 0640 3:4 = dir/sub/y"}},
+		{"a linked source is followed", "COPY link /d", "", nil, []string{"d dir 0755 0:0", "d/l link 0777 0:0 -> x", "d/sub dir 0755 0:0", "d/sub/y file 0640 3:4 = dir/sub/y", "d/x file 0640 3:4 = dir/x"}},
+		{"a link to a file keeps the link's name", "COPY dir/l /d/", "", nil, []string{"d dir 0755 0:0", "d/l file 0640 3:4 = dir/x"}},
+		{"the source cannot leave the context", "COPY ../../a /b", "", nil, []string{"b file 0640 3:4 = a"}},
+		{"links in the destination are followed", "COPY a /l/b", "", fakeTree{"l": "-> /real", "real": "private dir"}, []string{"real dir 0700 7:8", "real/b file 0640 3:4 = a"}},
+		{"and never lead out of the root", "COPY a /l/b", "", fakeTree{"l": "-> ../../x"}, []string{"x dir 0755 0:0", "x/b file 0640 3:4 = a"}},
+		{"a file replaces a file", "COPY a /f", "", fakeTree{"f": "old"}, []string{"f file 0640 3:4 = a"}},
+		{"the root itself", "COPY dir /", "", nil, []string{"l link 0777 0:0 -> x", "sub dir 0755 0:0", "sub/y file 0640 3:4 = dir/sub/y", "x file 0640 3:4 = dir/x"}},
+		{"heredoc", "COPY <<one <<two /d/\n1\none\n2\ntwo", "", nil, []string{"d dir 0755 0:0", "d/one file 0644 0:0 = one", "d/two file 0644 0:0 = two"}},
+		{"files beside their directory's name", "COPY a /d-x", "", fakeTree{"d": "dir"}, []string{"d-x file 0640 3:4 = a"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, _, err := land(t, tt.instr, tt.workdir, tree, tt.below)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestTransferRefuses(t *testing.T) {
+	tree := fakeTree{"a": "A", "dir/x": "X", "loop": "-> loop"}
+	for name, tt := range map[string]struct {
+		instr string
+		below fakeTree
+		want  string
+	}{
+		"missing source":              {"COPY nope /", nil, "not found"},
+		"file over a directory":       {"COPY dir /d", fakeTree{"d/x": "dir"}, "cannot replace directory"},
+		"directory over a file":       {"COPY dir /f", fakeTree{"f": "file"}, "cannot copy to non-directory"},
+		"parent is a file":            {"COPY a /f/x", fakeTree{"f": "file"}, "not a directory"},
+		"link loop in the source":     {"COPY loop /x", nil, "too many levels"},
+		"link loop in the target":     {"COPY a /l/x", fakeTree{"l": "-> l"}, "too many levels"},
+		"mode out of range":           {"COPY --chmod=17777 a /", nil, "between 0 and 07777"},
+		"mode that is nothing":        {"COPY --chmod=u?x a /", nil, "invalid chmod"},
+		"chown by name with link":     {"COPY --link --chown=bob a /", nil, "can't be resolved when used with --link"},
+		"source that expands to none": {"COPY $nothing /", nil, "is empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, _, err := land(t, tt.instr, "", tree, tt.below); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// A step is keyed on what it asked of the tree below, and on nothing else.
+func TestLandingFacts(t *testing.T) {
+	tree := fakeTree{"a": "A", "dir/x": "X"}
+	for name, tt := range map[string]struct {
+		instr string
+		below fakeTree
+		want  map[string]string
+	}{
+		"absent parents":               {"COPY a /p/b", fakeTree{"other": "1"}, map[string]string{"p": "absent", "p/b": "absent"}},
+		"a directory's mode and owner": {"COPY a /d/", fakeTree{"d": "private dir", "d/z": "z"}, map[string]string{"d": "dir 0700 7:8", "d/a": ""}},
+		"a link":                       {"COPY a /l/", fakeTree{"l": "-> r", "r": "dir"}, map[string]string{"l": "link r", "r": "dir 0755 0:0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, facts, err := land(t, tt.instr, "", tree, tt.below)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for p, want := range tt.want {
+				if facts[p] != want {
+					t.Errorf("fact of %s is %q, want %q", p, facts[p], want)
+				}
+			}
+			if _, ok := facts["other"]; ok {
+				t.Error("looked at a path that does not matter")
+			}
+		})
+	}
+}
+
+func TestSelectionDigest(t *testing.T) {
+	digestOf := func(tree fakeTree, sources ...string) string {
+		s, err := selectSources(context.Background(), tree, sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(s.digest)
+	}
+	base := fakeTree{"d/a": "A", "d/b": "B", "other": "1"}
+	same := digestOf(base, "d")
+	for name, tt := range map[string]struct {
+		tree    fakeTree
+		sources []string
+		equal   bool
+	}{
+		"a file that is not selected":  {fakeTree{"d/a": "A", "d/b": "B", "other": "2"}, []string{"d"}, true},
+		"other bytes":                  {fakeTree{"d/a": "A", "d/b": "C"}, []string{"d"}, false},
+		"another name":                 {fakeTree{"d/a": "A", "d/c": "B"}, []string{"d"}, false},
+		"one file more":                {fakeTree{"d/a": "A", "d/b": "B", "d/c": ""}, []string{"d"}, false},
+		"a link instead of a file":     {fakeTree{"d/a": "A", "d/b": "-> a"}, []string{"d"}, false},
+		"the files by their own names": {base, []string{"d/a", "d/b"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := digestOf(tt.tree, tt.sources...) == same; got != tt.equal {
+				t.Errorf("equal is %v, want %v", got, tt.equal)
+			}
+		})
+	}
+	linked := digestOf(fakeTree{"d/hard1": "A", "d/hard2": "A"}, "d")
+	apart := digestOf(fakeTree{"d/hard1": "A", "d/hard2": "B"}, "d")
+	alone := digestOf(fakeTree{"hard1": "A", "d/hard2": "A"}, "hard1")
+	if linked == apart {
+		t.Error("hard links do not matter")
+	}
+	if alone != digestOf(fakeTree{"hard1": "A"}, "hard1") {
+		t.Error("a link whose other name is not selected matters")
+	}
+}
+
+func TestHardLinksStayLinked(t *testing.T) {
+	tree := fakeTree{"d/hard1": "same", "d/hard2": "same", "d/z": "same"}
+	var buf bytes.Buffer
+	w := layer.NewWriter(&buf)
+	ctx := context.Background()
+	sel, err := selectSources(ctx, tree, []string{"d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLanding(emptyTree{}.lookup, time.Unix(0, 0))
+	tr := &transfer{keyword: "COPY", dest: "/"}
+	if err := tr.land(ctx, l, sel, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(ctx, w); err != nil {
+		t.Fatal(err)
+	}
+	_, toc, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range toc.Entries {
+		got = append(got, fmt.Sprintf("%s %c %s", e.Name, e.Type, e.Linkname))
+	}
+	want := []string{"hard1 0 ", "hard2 1 hard1", "z 0 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestChmod(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		mode int64
+		dir  bool
+		want int64
+	}{
+		{"755", 0o600, false, 0o755}, {"4755", 0, false, 0o4755}, {"0", 0o777, false, 0},
+		{"+x", 0o644, false, 0o755}, {"u=rw,go=r", 0o777, false, 0o644}, {"a-w", 0o666, false, 0o444},
+		{"go=u", 0o640, false, 0o666}, {"X", 0, false, -1}, {"+X", 0o644, false, 0o644}, {"+X", 0o644, true, 0o755},
+		{"u+s", 0o755, false, 0o4755}, {"g+s", 0o755, true, 0o2755}, {"+t", 0o755, true, 0o1755}, {"u=rwx,g=,o=", 0o777, false, 0o700},
+	} {
+		c, err := parseChmod(tt.text)
+		if tt.want < 0 {
+			if err == nil {
+				t.Errorf("%s is accepted", tt.text)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.text, err)
+			continue
+		}
+		if got := c.apply(tt.mode, tt.dir); got != tt.want {
+			t.Errorf("%s on %04o is %04o, want %04o", tt.text, tt.mode, got, tt.want)
+		}
+	}
+}
+
+func TestDestination(t *testing.T) {
+	for _, tt := range []struct{ workdir, dest, want string }{
+		{"/w", "/a", "/a"}, {"/w", "a", "/w/a"}, {"/w", ".", "/w/"}, {"/w", "./", "/w/"}, {"/w", "a/.", "/w/a/."}, {"/", "/", "/"}, {"/", ".", "/"}, {"/w", "../x/", "/x/"}, {"", "a/", "/a/"},
+	} {
+		if got := destination(tt.workdir, tt.dest); got != tt.want {
+			t.Errorf("destination(%q, %q) = %q, want %q", tt.workdir, tt.dest, got, tt.want)
+		}
+	}
+}
+
+func TestOwnerOf(t *testing.T) {
+	passwd, group := []byte("root:x:0:0\nbob:x:5:6:::\n"), []byte("staff:x:50:\n")
+	for _, tt := range []struct {
+		value   string
+		want    owner
+		unknown int
+	}{
+		{"bob", owner{5, 6}, 0}, {"bob:staff", owner{5, 50}, 0}, {"7", owner{7, 7}, 0}, {"7:8", owner{7, 8}, 0}, {"root", owner{0, 0}, 0},
+		{"bob:", owner{5, 6}, 0}, {"7:staff", owner{7, 50}, 0}, {"nobody", owner{0, 0}, 1}, {"bob:nope", owner{5, 6}, 1},
+	} {
+		got, unknown := ownerOf(tt.value, passwd, group)
+		if got != tt.want || len(unknown) != tt.unknown {
+			t.Errorf("ownerOf(%q) = %v, %v; want %v", tt.value, got, unknown, tt.want)
+		}
+	}
+}
+
+func TestComparePaths(t *testing.T) {
+	sorted := []string{"a", "a/b", "a/b/c", "a-b", "a.b", "ab"}
+	for i := 1; i < len(sorted); i++ {
+		if comparePaths(sorted[i-1], sorted[i]) >= 0 {
+			t.Errorf("%q does not sort before %q", sorted[i-1], sorted[i])
+		}
+	}
+}
+
+func TestPlainHeredoc(t *testing.T) {
+	for text, want := range map[string]bool{"<<EOF": true, " <<-EOF ": true, `<<"E F"`: true, "3<<X": true, "<<EOF cat": false, "cat <<EOF": false, "python3 <<EOF": false} {
+		if plainHeredoc.MatchString(text) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package build
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ocibuild/ocibuild/parser"
+)
+
+// outline is a graph as text: a line a step, "id name <- inputs".
+func outline(g *Graph) []string {
+	var out []string
+	for _, j := range g.printed() {
+		line := j.Name
+		var in []string
+		for _, id := range j.Inputs {
+			in = append(in, g.Steps[id].Name())
+		}
+		if len(in) > 0 {
+			line += " <- " + strings.Join(in, ", ")
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func TestPlan(t *testing.T) {
+	tests := []struct {
+		name, text string
+		edit       func(*PlanOptions)
+		want       []string
+	}{
+		{
+			name: "one stage",
+			text: "FROM busybox\nENV A=b\nRUN true\n",
+			want: []string{
+				"[stage-0 1/2] FROM docker.io/library/busybox:latest",
+				"[stage-0] ENV A=b <- [stage-0 1/2] FROM docker.io/library/busybox:latest",
+				"[stage-0 2/2] RUN true <- [stage-0] ENV A=b",
+			},
+		},
+		{
+			name: "stages that the target does not need are left out",
+			text: "FROM scratch AS unused\nCOPY nothing /\nFROM scratch AS used\nCOPY a /\nFROM scratch\nCOPY --from=used a /b\n",
+			want: []string{
+				"[stage-2] FROM scratch",
+				"[used] FROM scratch",
+				"[used 1/1] COPY a / <- [used] FROM scratch",
+				"[stage-2 1/1] COPY --from=used a /b <- [stage-2] FROM scratch, [used 1/1] COPY a /",
+			},
+		},
+		{
+			name: "the target ends the plan",
+			text: "FROM scratch AS one\nCOPY a /\nFROM one AS two\nCOPY b /\n",
+			edit: func(o *PlanOptions) { o.Target = "ONE" },
+			want: []string{"[one] FROM scratch", "[one 1/1] COPY a / <- [one] FROM scratch"},
+		},
+		{
+			name: "a stage by index, and an image that only --from names",
+			text: "FROM scratch\nCOPY a /\nFROM scratch\nCOPY --from=0 a /\nCOPY --from=alpine:3 /etc /etc\n",
+			want: []string{
+				"[stage-1] FROM scratch",
+				"[stage-0] FROM scratch",
+				"[stage-0 1/1] COPY a / <- [stage-0] FROM scratch",
+				"[stage-1 1/2] COPY --from=0 a / <- [stage-1] FROM scratch, [stage-0 1/1] COPY a /",
+				"[context] FROM docker.io/library/alpine:3",
+				"[stage-1 2/2] COPY --from=alpine:3 /etc /etc <- [stage-1 1/2] COPY --from=0 a /, [context] FROM docker.io/library/alpine:3",
+			},
+		},
+		{
+			name: "global arguments in FROM",
+			text: "ARG TAG=1\nARG BASE=img:${TAG}\nFROM ${BASE}\n",
+			edit: func(o *PlanOptions) { o.Args = map[string]string{"TAG": "2"} },
+			want: []string{"[stage-0 1/1] FROM docker.io/library/img:2"},
+		},
+		{
+			name: "triggers of the base come first",
+			text: "FROM base\nCOPY b /\n",
+			edit: func(o *PlanOptions) {
+				o.Triggers = map[string][]string{"docker.io/library/base:latest": {"COPY a /"}}
+			},
+			want: []string{
+				"[stage-0 1/3] FROM docker.io/library/base:latest",
+				"[stage-0 2/3] COPY a / <- [stage-0 1/3] FROM docker.io/library/base:latest",
+				"[stage-0 3/3] COPY b / <- [stage-0 2/3] COPY a /",
+			},
+		},
+		{
+			name: "triggers of a stage run in its children and not in itself",
+			text: "FROM scratch AS a\nONBUILD COPY x /\nFROM a\nCOPY y /\n",
+			want: []string{
+				"[a] FROM scratch",
+				"[a] ONBUILD COPY x / <- [a] FROM scratch",
+				"[stage-1] FROM a <- [a] ONBUILD COPY x /",
+				"[stage-1 1/2] COPY x / <- [stage-1] FROM a",
+				"[stage-1 2/2] COPY y / <- [stage-1 1/2] COPY x /",
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := amd64()
+			if tt.edit != nil {
+				tt.edit(&o)
+			}
+			g, err := Plan(dockerfile(t, tt.text), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, outline(g)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	tests := []struct {
+		name, text, target string
+		line               int
+		want               string
+	}{
+		{"unknown target", "FROM scratch AS build\n", "biuld", 0, `did you mean the stage "build"`},
+		{"target that is nothing like a stage", "FROM scratch AS build\n", "zzzzzz", 0, "the stages build"},
+		{"copy from itself", "FROM scratch AS a\nCOPY --from=a x /\n", "", 2, "needs to be defined before"},
+		{"copy from a later stage", "FROM scratch\nCOPY --from=b x /\nFROM scratch AS b\n", "0", 2, "needs to be defined before"},
+		{"stage index out of range", "FROM scratch\nCOPY --from=7 x /\n", "", 2, "invalid stage index 7"},
+		{"variable in --from", "FROM scratch\nARG s=a\nCOPY --from=$s x /\n", "", 3, "variable expansion is not supported for --from"},
+		{"blank base", "ARG base\nFROM ${base}\n", "", 2, "should not be blank"},
+		{"blank base in a stage that is not built", "FROM ${nothing} AS unused\nFROM scratch\n", "", 1, "should not be blank"},
+		{"bad base", "FROM UPPER/case\n", "", 1, "neither a stage nor an image"},
+		{"bad platform", "FROM --platform=linux/nonsense busybox\n", "", 1, "no known architecture"},
+		{"empty platform", "FROM --platform=$NOTHING busybox\n", "", 1, "empty platform"},
+		{"required argument", "ARG v=${x:?give x}\nFROM scratch\n", "", 1, "give x"},
+		{"run mount", "FROM scratch\nRUN --mount=type=cache,target=/c true\n", "", 2, "RUN --mount is not supported"},
+		{"insecure", "FROM scratch\nRUN --security=insecure true\n", "", 2, "is not supported"},
+		{"parents", "FROM scratch\nCOPY --parents a /\n", "", 2, "--parents is not supported"},
+		{"url", "FROM scratch\nADD https://example.com/x /\n", "", 2, "is not supported"},
+		{"git", "FROM scratch\nADD git@example.com:x.git /\n", "", 2, "is not supported"},
+		{"copy from scratch", "FROM scratch\nCOPY --from=scratch a /\n", "", 2, "cannot copy from scratch"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := amd64()
+			o.Target = tt.target
+			_, err := Plan(dockerfile(t, tt.text), o)
+			var pe *parser.Error
+			if !errors.As(err, &pe) {
+				t.Fatalf("error %v is not a *parser.Error", err)
+			}
+			if pe.Range.Start != tt.line || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got line %d, %v; want line %d, %q", pe.Range.Start, err, tt.line, tt.want)
+			}
+		})
+	}
+}
+
+func TestPlanWarnsOfUnusedArguments(t *testing.T) {
+	o := amd64()
+	o.Args = map[string]string{"USED": "1", "TYPO": "1", "http_proxy": "x", "TARGETARCH": "arm64"}
+	g, err := Plan(dockerfile(t, "FROM scratch\nARG USED\n"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range g.Warnings {
+		got = append(got, w.Msg)
+	}
+	if text := strings.Join(got, "\n"); !strings.Contains(text, "TYPO") || strings.Contains(text, "USED,") || strings.Contains(text, "proxy") {
+		t.Errorf("warnings: %q", got)
+	}
+}
+
+func TestGraphPrints(t *testing.T) {
+	g, err := Plan(dockerfile(t, "FROM scratch\nCOPY \"a\" /\n"), amd64())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dot, js strings.Builder
+	if err := g.WriteDOT(&dot); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.WriteJSON(&js); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(dot.String(), "s0 -> s1;") || !strings.Contains(dot.String(), `COPY \"a\" /`) {
+		t.Errorf("DOT:\n%s", dot.String())
+	}
+	if !strings.Contains(js.String(), `"platform": "linux/amd64"`) || !strings.Contains(js.String(), `"target": true`) {
+		t.Errorf("JSON:\n%s", js.String())
+	}
+}
