@@ -45,7 +45,7 @@ func convertHealthcheck(s *statement) (Instruction, error) {
 		h.Command = s.command(args)
 		return h, nil
 	default:
-		return nil, refuse(didYouMean(kind, []string{"CMD", "NONE"}), "unknown type %q in HEALTHCHECK (try CMD)", kind)
+		return nil, refuse(didYouMean(kind, []string{"CMD", "NONE"}), "unknown type %q in HEALTHCHECK", kind)
 	}
 }
 

@@ -78,6 +78,9 @@ func (d *Dockerfile) add(in Instruction) error {
 // file is what errors show for it.
 func ParseTrigger(file, text string) (Instruction, error) {
 	result, err := cutLines(file, []byte(text))
+	if err != nil && isEmpty(err) {
+		return nil, locate(refuse("", "onbuild trigger is empty"), file, Range{})
+	}
 	if err != nil {
 		return nil, err
 	}
