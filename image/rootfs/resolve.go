@@ -10,9 +10,6 @@ import (
 // maxLinks is how many symbolic links one path may lead through, as in Linux.
 const maxLinks = 40
 
-// maxPath is the longest path that is given to the kernel in one piece.
-const maxPath = 4000
-
 // Split returns the directory part of path ("" at the top) and the last
 // component, which is "" for the root and may be "..". Slashes that are doubled or
 // at the end and "." components at the end are dropped.
@@ -76,13 +73,13 @@ func (r *Root) open(path string, flags int, mode uint32) (int, error) {
 }
 
 // OpenPlain opens a path of which no component is a symbolic link or "..", and
-// fails with ELOOP otherwise. Unlike OpenFile it takes paths of any length.
-// It returns a plain file descriptor, for callers that open very many.
+// fails with ELOOP otherwise. It returns a plain file descriptor and bare errno
+// values, for callers that open very many.
 func (r *Root) OpenPlain(path string, flags int) (int, error) {
 	if path == "" {
 		path = "."
 	}
-	if !r.stepwise && len(path) <= maxPath {
+	if !r.stepwise {
 		return r.openat2(path, flags, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 	}
 	return openPlain(r.FD(), components(path), flags, 0)
@@ -94,9 +91,15 @@ func openPlain(root int, names []string, flags int, mode uint32) (int, error) {
 		return unix.Openat(root, ".", flags|unix.O_CLOEXEC, mode)
 	}
 	dir := root
-	last := len(names) - 1
-	for _, name := range names[:last] {
-		next, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	for i, name := range names {
+		how := unix.O_PATH
+		if i == len(names)-1 {
+			how = flags
+		}
+		next, err := unix.Openat(dir, name, how|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		if err == unix.ENOTDIR && (isLink(dir, "") || isLink(dir, name)) {
+			err = unix.ELOOP // as openat2 has it
+		}
 		if dir != root {
 			unix.Close(dir)
 		}
@@ -105,19 +108,14 @@ func openPlain(root int, names []string, flags int, mode uint32) (int, error) {
 		}
 		dir = next
 	}
-	fd, err := unix.Openat(dir, names[last], flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
-	if err == unix.ENOTDIR && isLink(dir, names[len(names)-1]) {
-		err = unix.ELOOP // as openat2 has it
-	}
-	if dir != root {
-		unix.Close(dir)
-	}
-	return fd, err
+	return dir, nil
 }
 
+// isLink reports whether name in the directory dir, or dir itself when name is "",
+// is a symbolic link.
 func isLink(dir int, name string) bool {
 	var st unix.Stat_t
-	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
