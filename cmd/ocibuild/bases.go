@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// bases brings images into the store, for builds and for pull.
+type bases struct {
+	store  *image.Store
+	client *registry.Client
+	show   display
+}
+
+// Image gives the image of ref for a platform: the store's, or the registry's
+// as policy wants. Several builds that want the same image fetch it once.
+func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
+	ref = ref.WithDefaultTag()
+	if policy != build.PullAlways {
+		img, err := b.stored(ctx, ref, p)
+		if err == nil || !errors.Is(err, image.ErrNotFound) {
+			return img, err
+		}
+		if policy == build.PullNever {
+			return nil, &build.Hinted{
+				Err:  fmt.Errorf("%s is not in the store for %s, and --pull=never forbids to fetch it: %w", ref.Familiar(), platformName(p), image.ErrNotFound),
+				Hint: "leave --pull out, or `ocibuild pull " + ref.Familiar() + "` first",
+			}
+		}
+	}
+	unlock, err := b.store.Lock(ctx, "pull "+ref.String())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if policy != build.PullAlways {
+		if img, err := b.stored(ctx, ref, p); err == nil {
+			return img, nil
+		}
+	}
+	desc, err := b.pull(ctx, ref, p)
+	if err != nil {
+		return nil, err
+	}
+	return b.store.Image(ctx, desc, &p)
+}
+
+// stored gives the store's image of ref, if it is there for the platform and
+// whole.
+func (b *bases) stored(ctx context.Context, ref image.Ref, p ocispec.Platform) (*image.Image, error) {
+	desc, err := b.store.Resolve(ctx, ref.String())
+	if err != nil {
+		return nil, err
+	}
+	img, err := b.store.Image(ctx, desc, &p)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range img.Layers {
+		if !b.store.Use(l.Descriptor.Digest) {
+			return nil, fmt.Errorf("layer %s of %s: %w", l.Descriptor.Digest, ref.Familiar(), image.ErrNotFound)
+		}
+	}
+	return img, nil
+}
+
+// pull fetches ref and names it.
+func (b *bases) pull(ctx context.Context, ref image.Ref, p ocispec.Platform) (ocispec.Descriptor, error) {
+	r := b.show.begin("pull "+ref.String(), repositoryName(ref))
+	desc, err := b.client.Pull(ctx, registry.PullRequest{
+		Repo: repository(ref), Reference: remoteReference(ref), Platform: &p,
+	}, b.store)
+	b.show.end(r, err)
+	if err != nil {
+		return desc, err
+	}
+	return desc, b.store.Tag(ctx, ref, desc)
+}
+
+// repository is where a registry keeps ref.
+func repository(ref image.Ref) registry.Repository {
+	return registry.Repository{Host: ref.Host(), Name: ref.Repository()}
+}
+
+// remoteReference is what to ask the registry for: the digest if there is one.
+func remoteReference(ref image.Ref) string {
+	if d := ref.Digest(); d != "" {
+		return d.String()
+	}
+	return ref.Tag()
+}
+
+// platformName is "linux/arm64/v8" for a platform.
+func platformName(p ocispec.Platform) string {
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	return name
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/pflag"
+)
+
+// buildCommand is `ocibuild build`. The first group of fields is what the
+// flags say, the second what Check made of it.
+type buildCommand struct {
+	tagTexts, argTexts, labelTexts, outputTexts []string
+	file, target, platformText, pullText        string
+	noCache, push, quiet                        bool
+	noCacheStages, insecure                     []string
+	progress, iidFile, metadataFile, printGraph string
+	jobs                                        int
+
+	dir      string
+	tags     []image.Ref
+	args     map[string]string
+	labels   map[string]string
+	platform ocispec.Platform
+	outputs  []output
+	epoch    *time.Time
+}
+
+func buildDescription() *command {
+	return &command{
+		name: "build", args: "CONTEXT", short: "build an image from a Dockerfile",
+		long: "Builds the Dockerfile of a directory, the context, whose files COPY and ADD can use, and keeps the image in the store. " +
+			"The word build may be left out: `ocibuild -t app:v1 .`\n" +
+			"\n" +
+			"The Dockerfile is CONTEXT/Dockerfile or CONTEXT/dockerfile if --file names no other. Files that match a pattern of " +
+			"DOCKERFILE.dockerignore, or else of CONTEXT/.dockerignore, are not in the context. Only the stages that the target " +
+			"needs are built; steps whose inputs have not changed are taken from the cache.\n" +
+			"\n" +
+			"Outputs, beside the image in the store: type=local,dest=DIR (the files), type=tar,dest=FILE (the files in a tar), " +
+			"type=oci,dest=FILE and type=docker,dest=FILE (an archive as save writes it), type=image[,name=NAME][,push=true], " +
+			"type=registry[,name=NAME] (push). A bare DIR is type=local, - a tar on standard output.\n" +
+			"\n" +
+			"$SOURCE_DATE_EPOCH, or the build argument of that name, sets all times that the build itself writes.",
+		examples: []example{
+			{"ocibuild -t app:v1 .", "build the Dockerfile here and name the image"},
+			{"ocibuild -t app:v1 --build-arg VERSION=1.2 --target test src", "with an argument, up to the stage test"},
+			{"ocibuild -f docker/prod.Dockerfile -t ghcr.io/me/app:v1 --push .", "and push it"},
+			{"ocibuild -o out .", "the image's files into the directory out"},
+			{"id=$(ocibuild -q .)", "nothing but the image id"},
+			{"ocibuild --print-graph . | dot -Tsvg > graph.svg", "what would be built, and on what it depends"},
+		},
+		enters: true,
+		make:   func() verb { return &buildCommand{} },
+	}
+}
+
+func (c *buildCommand) Flags(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&c.tagTexts, "tag", "t", nil, "give the image this `NAME[:TAG]` (may be repeated)")
+	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
+	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
+	fs.StringVar(&c.target, "target", "", "build this `STAGE`, by name or number (default: the last one)")
+	fs.StringVar(&c.platformText, "platform", "", "build for this `OS/ARCH[/VARIANT]` (default: this machine's)")
+	fs.StringArrayVar(&c.labelTexts, "label", nil, "set a label, `KEY=VALUE`, on the image (may be repeated)")
+	fs.BoolVar(&c.noCache, "no-cache", false, "run every step")
+	fs.StringSliceVar(&c.noCacheStages, "no-cache-filter", nil, "run every step of this `STAGE` (may be repeated)")
+	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing or never; --pull alone is always")
+	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
+	fs.BoolVar(&c.push, "push", false, "push the image under all its names")
+	fs.StringArrayVarP(&c.outputTexts, "output", "o", nil, "write the result also as `type=TYPE,dest=PATH` says (may be repeated)")
+	fs.StringVar(&c.progress, "progress", "auto", "show progress as `MODE`: auto, plain, tty, json or quiet")
+	fs.StringVar(&c.iidFile, "iidfile", "", "write the image id to this `FILE`")
+	fs.StringVar(&c.metadataFile, "metadata-file", "", "write digests and names as JSON to this `FILE`")
+	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing but the image id")
+	fs.StringVar(&c.printGraph, "print-graph", "", "print the graph of steps as `dot` or json and build nothing; --print-graph alone is dot")
+	fs.Lookup("print-graph").NoOptDefVal = "dot"
+	fs.IntVarP(&c.jobs, "jobs", "j", 0, "run at most this `NUMBER` of steps at once (default: as many as suit the machine)")
+	insecureFlag(fs, &c.insecure)
+}
+
+func (c *buildCommand) Check(s *stdio, args []string) error {
+	if err := c.checkContext(args); err != nil {
+		return err
+	}
+	if err := c.checkWords(); err != nil {
+		return err
+	}
+	if err := c.checkNames(); err != nil {
+		return err
+	}
+	var err error
+	if c.platform, err = parsePlatform(c.platformText); err != nil {
+		return err
+	}
+	if c.args, err = buildArgs(c.argTexts, s.env); err != nil {
+		return err
+	}
+	if c.labels, err = keyValues("--label", c.labelTexts); err != nil {
+		return err
+	}
+	if c.epoch, err = sourceDate(c.args["SOURCE_DATE_EPOCH"]); err != nil {
+		return err
+	}
+	return c.checkOutputs(s)
+}
+
+func (c *buildCommand) checkContext(args []string) error {
+	hint := "`ocibuild -t app:v1 .` builds the Dockerfile of this directory"
+	switch {
+	case len(args) == 0:
+		return &usageError{msg: "the CONTEXT directory is missing", hint: hint}
+	case len(args) > 1:
+		return &usageError{msg: "build takes one CONTEXT, got " + strings.Join(args, " "), hint: hint}
+	case args[0] == "-":
+		return &usageError{msg: "a context on standard input is not supported", hint: "unpack it and name the directory; a Dockerfile alone is read with `-f - DIR`"}
+	case strings.Contains(args[0], "://"), strings.HasPrefix(args[0], "git@"):
+		return &usageError{msg: "a remote context is not supported: " + args[0], hint: "fetch it, for example with git clone, and name the directory"}
+	}
+	c.dir = args[0]
+	return nil
+}
+
+// checkWords looks at the flags that take one of several words.
+func (c *buildCommand) checkWords() error {
+	if c.quiet {
+		c.progress = "quiet"
+	}
+	words := []struct {
+		flag, value string
+		allowed     []string
+	}{
+		{"--pull", c.pullText, []string{"always", "missing", "never", "true", "false"}},
+		{"--progress", c.progress, progressModes},
+		{"--print-graph", c.printGraph, []string{"", "dot", "json"}},
+	}
+	for _, w := range words {
+		if !slices.Contains(w.allowed, w.value) {
+			return oneOf(w.flag, w.value, w.allowed)
+		}
+	}
+	switch c.pullText {
+	case "true":
+		c.pullText = string(build.PullAlways)
+	case "false":
+		c.pullText = string(build.PullMissing)
+	}
+	if c.jobs < 0 {
+		return usagef("--jobs=%d: the number of steps at once cannot be negative", c.jobs)
+	}
+	return nil
+}
+
+// oneOf words that value is none of the words that a flag takes.
+func oneOf(flag, value string, allowed []string) error {
+	allowed = slices.DeleteFunc(slices.Clone(allowed), func(w string) bool { return w == "" || w == "true" || w == "false" })
+	msg := fmt.Sprintf("%s=%s: unknown value", flag, value)
+	if near := nearest(value, allowed); near != "" {
+		msg += fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return &usageError{msg: msg, hint: "it takes " + strings.Join(allowed, ", ")}
+}
+
+func (c *buildCommand) checkNames() error {
+	for _, text := range c.tagTexts {
+		ref, err := parseNewRef(text)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(c.tags, ref) {
+			c.tags = append(c.tags, ref)
+		}
+	}
+	return nil
+}
+
+// checkOutputs looks at everything that the build is to write.
+func (c *buildCommand) checkOutputs(s *stdio) error {
+	stdout := 0
+	for _, text := range c.outputTexts {
+		o, err := parseOutput(text)
+		if err != nil {
+			return err
+		}
+		c.push = c.push || o.push
+		for _, ref := range o.names {
+			if !slices.Contains(c.tags, ref) {
+				c.tags = append(c.tags, ref)
+			}
+		}
+		if o.dest == "-" {
+			stdout++
+		}
+		if o.dest != "" {
+			c.outputs = append(c.outputs, o)
+		}
+	}
+	switch {
+	case c.push && len(c.tags) == 0:
+		return &usageError{msg: "--push needs a name to push to", hint: "name the image with -t HOST/REPOSITORY:TAG"}
+	case stdout > 1, stdout > 0 && c.quiet:
+		return usagef("standard output can take one thing only: one output, or the image id of --quiet")
+	case stdout > 0:
+		if err := checkOutput(s, "-"); err != nil {
+			return err
+		}
+	}
+	for _, f := range []string{c.iidFile, c.metadataFile} {
+		if f == "" {
+			continue
+		}
+		if info, err := os.Stat(filepath.Dir(f)); err != nil || !info.IsDir() {
+			return usagef("%s cannot be written: there is no directory %s", f, filepath.Dir(f))
+		}
+	}
+	return nil
+}
+
+// buildArgs reads the values of --build-arg. A name without a value takes that
+// of the environment, and is left out when there is none.
+func buildArgs(texts []string, env func(string) (string, bool)) (map[string]string, error) {
+	out := map[string]string{}
+	if v, ok := env("SOURCE_DATE_EPOCH"); ok && v != "" {
+		out["SOURCE_DATE_EPOCH"] = v
+	}
+	for _, text := range texts {
+		k, v, ok := strings.Cut(text, "=")
+		if k == "" {
+			return nil, usagef("--build-arg=%s: a name is missing", text)
+		}
+		if !ok {
+			if v, ok = env(k); !ok {
+				continue
+			}
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// keyValues reads the values of a flag that takes KEY=VALUE; a key alone has
+// an empty value.
+func keyValues(flag string, texts []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, text := range texts {
+		k, v, _ := strings.Cut(text, "=")
+		if k == "" {
+			return nil, usagef("%s=%s: a name is missing", flag, text)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+func (c *buildCommand) Run(ctx context.Context, s *session) error {
+	src, err := c.readSource(s)
+	if err != nil {
+		return c.fail(s, src, nil, err)
+	}
+	graph, err := build.Plan(src.dockerfile, c.plan())
+	if err != nil {
+		return c.fail(s, src, nil, err)
+	}
+	if c.printGraph != "" {
+		return c.writeGraph(s, graph)
+	}
+	return c.build(ctx, s, src)
+}
+
+func (c *buildCommand) plan() build.PlanOptions {
+	return build.PlanOptions{Args: c.args, Target: c.target, Platform: c.platform, BuildPlatform: build.HostPlatform()}
+}
+
+func (c *buildCommand) writeGraph(s *session, g *build.Graph) error {
+	if c.printGraph == "json" {
+		return g.WriteJSON(s.out)
+	}
+	return g.WriteDOT(s.out)
+}

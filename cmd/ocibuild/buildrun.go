@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// outcomeOf is what a build gave, for the last lines and the metadata file.
+type built struct {
+	result *build.Result
+	tags   []image.Ref
+	took   time.Duration
+	// pushed is what the registry has, by name; zero without --push.
+	pushed []ocispec.Descriptor
+}
+
+// build builds, writes the outputs, pushes and tells the result.
+func (c *buildCommand) build(ctx context.Context, s *session, src *source) error {
+	if err := c.forgetFiles(); err != nil {
+		return err
+	}
+	begin := time.Now()
+	show := newDisplay(c.progress, s.stdio)
+	b, err := s.builder(show, c.insecure, c.jobs)
+	if err != nil {
+		show.close()
+		return c.fail(s, src, show, err)
+	}
+	done, err := c.buildAndSend(ctx, s, b, src, show)
+	show.close()
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return c.fail(s, src, show, err)
+	}
+	done.took = time.Since(begin)
+	return c.tell(s, done, show)
+}
+
+// buildAndSend holds a lease over the build and what is made of its result.
+func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Builder, src *source, show display) (*built, error) {
+	lease, err := b.Store.Lease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer lease.Release()
+	result, err := b.Build(ctx, build.Request{
+		Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(),
+		Labels: c.labels, Tags: c.tags, Pull: build.PullPolicy(c.pullText),
+		NoCache: c.noCache, NoCacheStages: c.noCacheStages, SourceDateEpoch: c.epoch,
+	})
+	if err != nil {
+		return nil, err
+	}
+	done := &built{result: result, tags: c.tags}
+	for _, o := range c.outputs {
+		if err := o.write(ctx, s, b, done, show); err != nil {
+			return nil, err
+		}
+	}
+	if c.push {
+		p := &pusher{store: b.Store, client: s.client(c.insecure, show), show: show}
+		for _, ref := range c.tags {
+			desc, err := p.push(ctx, ref, result.Image)
+			if err != nil {
+				return nil, err
+			}
+			done.pushed = append(done.pushed, desc)
+		}
+	}
+	return done, nil
+}
+
+// builder puts a builder together.
+func (s *session) builder(show display, insecure []string, jobs int) (*build.Builder, error) {
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	records, err := s.cache()
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := s.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	return &build.Builder{
+		Store: st, Cache: records, Snapshots: snapshots, Executor: executor.New(snapshots),
+		Bases:    &bases{store: st, client: s.client(insecure, show), show: show},
+		Rootless: s.rootless(), Jobs: jobs, Events: show.event,
+	}, nil
+}
+
+// forgetFiles removes what an earlier build wrote, so that nobody takes it for
+// the result of one that fails.
+func (c *buildCommand) forgetFiles() error {
+	for _, f := range []string{c.iidFile, c.metadataFile} {
+		if f == "" {
+			continue
+		}
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return &usageError{msg: fmt.Sprintf("%s cannot be written: %s", f, plainCause(err))}
+		}
+	}
+	return nil
+}
+
+// tell writes the files that name the result, and says what it is.
+func (c *buildCommand) tell(s *session, done *built, show display) error {
+	if c.iidFile != "" {
+		if err := os.WriteFile(c.iidFile, []byte(done.result.ID), 0o644); err != nil {
+			return err
+		}
+	}
+	if c.metadataFile != "" {
+		if err := done.writeMetadata(c.metadataFile); err != nil {
+			return err
+		}
+	}
+	switch d := show.(type) {
+	case noDisplay:
+		_, err := fmt.Fprintln(s.out, done.result.ID)
+		return err
+	case *jsonDisplay:
+		d.write(done.event())
+		return nil
+	}
+	fmt.Fprintln(s.err, done.line())
+	for i, ref := range done.tags {
+		if i < len(done.pushed) {
+			fmt.Fprintf(s.err, "pushed %s@%s\n", repositoryName(ref), done.pushed[i].Digest)
+		}
+	}
+	return nil
+}
+
+// line sums the build up.
+func (d *built) line() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "built %s", d.result.ID)
+	for i, ref := range d.tags {
+		b.WriteString([]string{", ", " as "}[b2i(i == 0)] + ref.Familiar())
+	}
+	fmt.Fprintf(&b, " in %s (%d cached, %d run)", seconds(d.took), d.result.Cached, d.result.Ran)
+	return b.String()
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (d *built) names() []string {
+	var out []string
+	for _, ref := range d.tags {
+		out = append(out, ref.String())
+	}
+	return out
+}
+
+// digest is that of the image as others see it: as pushed if it was.
+func (d *built) manifest() ocispec.Descriptor {
+	if len(d.pushed) > 0 {
+		return d.pushed[0]
+	}
+	return d.result.Image
+}
+
+func (d *built) event() jsonEvent {
+	took := d.took.Seconds()
+	return jsonEvent{
+		Event: "built", ID: d.result.ID.String(), Digest: d.manifest().Digest.String(), Names: d.names(),
+		Seconds: &took, Steps: d.result.Steps, CachedN: d.result.Cached, RanN: d.result.Ran,
+	}
+}
+
+// writeMetadata writes what buildx writes into its metadata file.
+func (d *built) writeMetadata(path string) error {
+	meta := map[string]any{
+		"containerimage.config.digest": d.result.ID,
+		"containerimage.digest":        d.manifest().Digest,
+		"containerimage.descriptor":    d.manifest(),
+	}
+	if len(d.tags) > 0 {
+		meta["image.name"] = strings.Join(d.names(), ",")
+	}
+	var b strings.Builder
+	if err := writeJSON(&b, meta); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(b.String()), 0o644)
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// verb is what a command does, in three phases.
+type verb interface {
+	// Flags declares the verb's flags.
+	Flags(fs *pflag.FlagSet)
+	// Check looks at the flags and the arguments. It must not write anything
+	// and must not need a store.
+	Check(io *stdio, args []string) error
+	// Run does the work.
+	Run(ctx context.Context, s *session) error
+}
+
+// command describes a verb.
+type command struct {
+	name string
+	// args is the usage line's part after the flags.
+	args string
+	// short is one line for the overview, long the help text.
+	short, long string
+	// examples are command lines with what they do.
+	examples []example
+	// enters says that the verb touches files whose owners differ from the
+	// user, so that an ordinary user needs a user namespace for it.
+	enters bool
+	make   func() verb
+}
+
+type example struct{ line, does string }
+
+// invocation is a command line that has been understood.
+type invocation struct {
+	command *command
+	verb    verb
+	root    string
+	args    []string
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct {
+	msg, hint string
+}
+
+func (e *usageError) Error() string { return e.msg }
+
+// usagef makes a usageError without a hint.
+func usagef(format string, args ...any) error {
+	return &usageError{msg: fmt.Sprintf(format, args...)}
+}
+
+// helpRequest is not a mistake: the user asked for a command's help.
+type helpRequest struct{ command *command }
+
+func (e *helpRequest) Error() string { return "help requested" }
+
+// parse finds the command in args and has its flags and arguments checked.
+func parse(args []string, io *stdio) (*invocation, error) {
+	root, args, err := leadingRoot(args)
+	if err != nil {
+		return nil, err
+	}
+	cmd, args, err := findCommand(args)
+	if err != nil {
+		return nil, err
+	}
+	inv := &invocation{command: cmd, verb: cmd.make()}
+	fs := flagSet(cmd, inv.verb, &inv.root)
+	inv.root = root
+	if err := fs.Parse(args); err != nil {
+		return nil, flagError(cmd, fs, err)
+	}
+	inv.args = fs.Args()
+	return inv, inv.verb.Check(io, inv.args)
+}
+
+// leadingRoot takes --root from before the verb.
+func leadingRoot(args []string) (root string, rest []string, err error) {
+	for len(args) > 0 {
+		switch {
+		case args[0] == "--root" && len(args) == 1:
+			return "", nil, usagef("--root needs a directory")
+		case args[0] == "--root":
+			root, args = args[1], args[2:]
+		case strings.HasPrefix(args[0], "--root="):
+			root, args = strings.TrimPrefix(args[0], "--root="), args[1:]
+		default:
+			return root, args, nil
+		}
+	}
+	return root, args, nil
+}
+
+// findCommand gives the command that args name, and its arguments. What is no
+// verb is the beginning of a build, unless it can only be a mistyped verb.
+func findCommand(args []string) (*command, []string, error) {
+	all := commands()
+	find := func(name string) *command {
+		i := slices.IndexFunc(all, func(c *command) bool { return c.name == name })
+		if i < 0 {
+			return nil
+		}
+		return all[i]
+	}
+	if len(args) == 0 {
+		return nil, nil, &usageError{msg: "a verb or a context directory is missing",
+			hint: "`ocibuild -t app:v1 .` builds the Dockerfile here; `ocibuild help` lists the verbs"}
+	}
+	switch first := args[0]; {
+	case first == "-h" || first == "--help":
+		return find("help"), args[1:], nil
+	case first == "-v" || first == "--version":
+		return find("version"), args[1:], nil
+	case find(first) != nil:
+		return find(first), args[1:], nil
+	case strings.HasPrefix(first, "-") && first != "-", looksLikePath(first):
+		return find("build"), args, nil
+	default:
+		return nil, nil, unknownVerb(first, all)
+	}
+}
+
+// looksLikePath tells a build's context from a mistyped verb.
+func looksLikePath(word string) bool {
+	if strings.ContainsAny(word, "/.:") || word == "-" || word == "" {
+		return true
+	}
+	_, err := os.Stat(word)
+	return err == nil
+}
+
+func unknownVerb(word string, all []*command) error {
+	names := make([]string, 0, len(all))
+	for _, c := range all {
+		names = append(names, c.name)
+	}
+	msg := fmt.Sprintf("unknown verb %q, and there is no such directory to build", word)
+	if near := nearest(word, names); near != "" {
+		msg = fmt.Sprintf("unknown verb %q (did you mean %s?)", word, near)
+	}
+	return &usageError{msg: msg, hint: "`ocibuild help` lists the verbs"}
+}
+
+// flagSet declares the flags of a command: its own and the global ones.
+func flagSet(cmd *command, v verb, root *string) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
+	fs.SortFlags = true
+	fs.Usage = func() {}
+	v.Flags(fs)
+	fs.StringVar(root, "root", "", "keep images and the build cache in this `DIR` (default $OCIBUILD_ROOT, /var/lib/ocibuild for root, ~/.local/share/ocibuild for others)")
+	return fs
+}
+
+// flagError words what pflag found wrong.
+func flagError(cmd *command, fs *pflag.FlagSet, err error) error {
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	hint := fmt.Sprintf("`ocibuild help %s` lists the flags", cmd.name)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return &helpRequest{cmd}
+	case errors.As(err, &unknown):
+		return unknownFlag(cmd, fs, unknown)
+	case errors.As(err, &missing):
+		return &usageError{msg: fmt.Sprintf("%s needs a value", flagWord(missing.GetSpecifiedName())), hint: hint}
+	case errors.As(err, &invalid):
+		return &usageError{msg: fmt.Sprintf("--%s=%s: %v", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap()), hint: hint}
+	}
+	return &usageError{msg: err.Error(), hint: hint}
+}
+
+func flagWord(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+func unknownFlag(cmd *command, fs *pflag.FlagSet, unknown *pflag.NotExistError) error {
+	name := unknown.GetSpecifiedName()
+	e := &usageError{
+		msg:  fmt.Sprintf("unknown flag %s for %s", flagWord(name), cmd.name),
+		hint: fmt.Sprintf("`ocibuild help %s` lists the flags", cmd.name),
+	}
+	var names []string
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if why, ok := withoutFlag(cmd.name, name); ok {
+		e.hint = why
+	} else if near := nearest(name, names); near != "" && len(name) > 1 {
+		e.msg += fmt.Sprintf(" (did you mean --%s?)", near)
+	}
+	return e
+}
+
+// withoutFlag says what to do in place of a flag that docker has and ocibuild has not.
+func withoutFlag(cmd, flag string) (string, bool) {
+	if cmd != "build" {
+		return "", false
+	}
+	switch flag {
+	case "load", "rm", "force-rm":
+		return "leave it out: the image is in the store after every build, and steps leave nothing behind", true
+	case "network":
+		return "steps run on this machine's network; `RUN --network=none` in the Dockerfile takes it from one step", true
+	case "add-host", "ssh", "secret", "build-context", "cache-from", "cache-to", "squash", "shm-size",
+		"ulimit", "memory", "cpu-quota", "security-opt", "isolation", "compress",
+		"sbom", "provenance", "attest", "annotation", "builder", "allow", "cgroup-parent", "check", "call":
+		return "this version of ocibuild has nothing in its place; `ocibuild help build` lists what it has", true
+	}
+	return "", false
+}
+
+// count checks the number of arguments; want words it for the error.
+func count(args []string, low, high int, want string) error {
+	switch {
+	case len(args) < low && len(args) == 0:
+		return usagef("%s is missing", want)
+	case len(args) < low, high >= 0 && len(args) > high:
+		return usagef("want %s, got %s", want, strings.Join(args, " "))
+	}
+	return nil
+}

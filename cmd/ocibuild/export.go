@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/pflag"
+)
+
+type exportCommand struct {
+	name, output string
+}
+
+func exportDescription() *command {
+	return &command{
+		name: "export", args: "IMAGE", short: "write the files of an image to a tar",
+		long: "Writes the root filesystem of an image, all layers merged, to a tar archive.",
+		examples: []example{
+			{"ocibuild export -o rootfs.tar app:v1", ""},
+			{"ocibuild export app:v1 | tar -t", "list the files"},
+		},
+		enters: true,
+		make:   func() verb { return &exportCommand{} },
+	}
+}
+
+func (c *exportCommand) Flags(fs *pflag.FlagSet) {
+	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
+}
+
+func (c *exportCommand) Check(s *stdio, args []string) error {
+	if err := count(args, 1, 1, "one IMAGE"); err != nil {
+		return err
+	}
+	c.name = args[0]
+	return checkOutput(s, c.output)
+}
+
+func (c *exportCommand) Run(ctx context.Context, s *session) error {
+	img, _, err := resolveImage(ctx, s, c.name)
+	if err != nil {
+		return err
+	}
+	b, err := s.builder(noDisplay{}, nil, 0)
+	if err != nil {
+		return err
+	}
+	return writeFile(s.stdio, c.output, func(w io.Writer) error {
+		return b.WriteTar(ctx, img.Descriptor, w)
+	})
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/parser"
+	"golang.org/x/sys/unix"
+)
+
+// fail shows where a build went wrong, and gives the error to report. With
+// --progress=json everything is in one last event.
+func (c *buildCommand) fail(s *session, src *source, show display, err error) error {
+	if c.progress == "json" {
+		d, ok := show.(*jsonDisplay)
+		if !ok {
+			d = newJSONDisplay(s.err)
+		}
+		d.fail(err)
+		return &exitError{exitCode(err)}
+	}
+	var stop *interrupted
+	var step *build.StepError
+	var file *parser.Error
+	switch {
+	case errors.As(err, &stop):
+	case errors.As(err, &step):
+		writeStep(s.err, step)
+		writeExcerpt(s.err, step.File, src.text, step.Range)
+	case errors.As(err, &file) && file.File == src.name:
+		writeExcerpt(s.err, file.File, src.text, file.Range)
+	}
+	return err
+}
+
+// writeStep prints the end of a failed step's output.
+func writeStep(w io.Writer, step *build.StepError) {
+	if len(step.Tail) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "------\n > %s:\n", sanitizeLine(step.Step.Name()))
+	for _, line := range step.Tail {
+		fmt.Fprintln(w, sanitizeLine(line))
+	}
+	fmt.Fprintln(w, "------")
+}
+
+// contextLines is how many lines of the Dockerfile are shown around a mistake.
+const contextLines = 2
+
+// writeExcerpt prints the lines of the Dockerfile around a mistake.
+func writeExcerpt(w io.Writer, name string, text []byte, r parser.Range) {
+	lines := parser.Excerpt(text, r, contextLines)
+	if lines == "" {
+		return
+	}
+	rule := strings.Repeat("-", 20)
+	fmt.Fprintf(w, "%s:%d\n%s\n%s%s\n", name, r.Start, rule, sanitizeText(lines), rule)
+}
+
+// stepHint is the next step after a command of a step has failed.
+func stepHint(step *build.StepError) string {
+	exit, ok := step.Exit()
+	switch {
+	case !ok:
+		return ""
+	case exit.Signal == unix.SIGKILL:
+		return "something killed the command: most often the kernel, because memory ran out (dmesg tells)"
+	case exit.Signal != 0:
+		return "the command crashed: its last output is above"
+	case exit.Code == 127:
+		return "a command was not found: install it in an earlier step of this stage, or check its spelling and $PATH"
+	case exit.Code == 126:
+		return "a file cannot be executed: check its mode (COPY --chmod=755), its #! line and its architecture"
+	}
+	return "the command's last output is above; the steps before it are cached, so the next build begins here"
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+type helpCommand struct{ topic string }
+
+func helpDescription() *command {
+	return &command{
+		name: "help", args: "[VERB | exit-codes]",
+		short: "explain a verb or a topic",
+		long:  "Prints the overview, the help of one verb, or the table of exit codes.",
+		examples: []example{
+			{"ocibuild help build", "all flags of build"},
+			{"ocibuild help exit-codes", "what the exit codes mean"},
+		},
+		make: func() verb { return &helpCommand{} },
+	}
+}
+
+func (h *helpCommand) Flags(*pflag.FlagSet) {}
+
+func (h *helpCommand) Check(_ *stdio, args []string) error {
+	if err := count(args, 0, 1, "at most one verb"); err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	h.topic = args[0]
+	all := commands()
+	if h.topic == "exit-codes" || slices.ContainsFunc(all, func(c *command) bool { return c.name == h.topic }) {
+		return nil
+	}
+	return unknownVerb(h.topic, append(all, &command{name: "exit-codes"}))
+}
+
+func (h *helpCommand) Run(_ context.Context, s *session) error {
+	switch h.topic {
+	case "":
+		return writeOverview(s.out)
+	case "exit-codes":
+		return writeExitCodes(s.out)
+	}
+	for _, c := range commands() {
+		if c.name == h.topic {
+			return writeHelp(s.out, c)
+		}
+	}
+	return nil
+}
+
+// writeOverview prints what ocibuild is and its verbs.
+func writeOverview(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("ocibuild builds container images from Dockerfiles, without a daemon.\n\n" +
+		"Usage:\n  ocibuild [build] [flags] CONTEXT\n  ocibuild VERB [flags] [arguments]\n\nVerbs:\n")
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "  %-9s %s\n", c.name, c.short)
+	}
+	b.WriteString("\nExamples:\n" +
+		"  ocibuild -t app:v1 .              build the Dockerfile here and call the image app:v1\n" +
+		"  ocibuild images                   list the images\n" +
+		"  ocibuild push ghcr.io/me/app:v1   send an image to its registry\n" +
+		"\nMore:\n  ocibuild help VERB, ocibuild help exit-codes\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeHelp prints a command's help.
+func writeHelp(w io.Writer, c *command) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n\nUsage:\n  ocibuild %s [flags]", c.name, c.short, c.name)
+	if c.args != "" {
+		b.WriteString(" " + c.args)
+	}
+	fmt.Fprintf(&b, "\n\n%s\n\nFlags:\n", wrap(c.long, 80, ""))
+	var root string
+	flagSet(c, c.make(), &root).VisitAll(func(f *pflag.Flag) { writeFlag(&b, f) })
+	if len(c.examples) > 0 {
+		b.WriteString("\nExamples:\n")
+		for _, e := range c.examples {
+			fmt.Fprintf(&b, "  %s\n      %s\n", e.line, e.does)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeFlag prints one flag with its value's name and what it does.
+func writeFlag(b *strings.Builder, f *pflag.Flag) {
+	if f.Hidden {
+		return
+	}
+	name, usage := pflag.UnquoteUsage(f)
+	left := "      --" + f.Name
+	if f.Shorthand != "" {
+		left = "  -" + f.Shorthand + ", --" + f.Name
+	}
+	switch {
+	case f.Value.Type() == "bool":
+	case f.NoOptDefVal != "":
+		left += "[=" + name + "]"
+	default:
+		left += " " + name
+	}
+	if len(left) > 26 {
+		fmt.Fprintf(b, "%s\n%28s%s\n", left, "", wrap(usage, 72, strings.Repeat(" ", 28)))
+		return
+	}
+	fmt.Fprintf(b, "%-28s%s\n", left, wrap(usage, 72, strings.Repeat(" ", 28)))
+}
+
+// wrap breaks text into lines of at most width columns; lines after the first
+// begin with indent. Lines that are there already stay.
+func wrap(text string, width int, indent string) string {
+	var out []string
+	for _, paragraph := range strings.Split(text, "\n") {
+		if strings.HasPrefix(paragraph, " ") {
+			out = append(out, paragraph)
+			continue
+		}
+		line := ""
+		for _, word := range strings.Fields(paragraph) {
+			if line != "" && len(line)+1+len(word) > width {
+				out, line = append(out, line), ""
+			}
+			if line != "" {
+				line += " "
+			}
+			line += word
+		}
+		out = append(out, line)
+	}
+	return strings.Join(out, "\n"+indent)
+}

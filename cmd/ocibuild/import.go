@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/pflag"
+)
+
+type importCommand struct {
+	source      string
+	ref         image.Ref
+	changeTexts []string
+	changes     []parser.Instruction
+	created     *time.Time
+}
+
+func importDescription() *command {
+	return &command{
+		name: "import", args: "FILE|DIR|- [NAME[:TAG]]", short: "make an image of a root filesystem",
+		long: "Makes an image with one layer of a tar archive (compressed or not), of standard input, or of a directory. " +
+			"--change sets what a Dockerfile would: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR. " +
+			"$SOURCE_DATE_EPOCH sets the image's created time. Prints the image id.",
+		examples: []example{
+			{"ocibuild import rootfs.tar.xz base:v1", ""},
+			{"mmdebstrap stable - | ocibuild import - debian:mine", ""},
+			{`ocibuild import -c 'CMD ["/bin/sh"]' -c 'ENV LANG=C.UTF-8' ./rootfs tools:v1`, "of a directory"},
+		},
+		enters: true,
+		make:   func() verb { return &importCommand{} },
+	}
+}
+
+func (c *importCommand) Flags(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&c.changeTexts, "change", "c", nil, "apply this Dockerfile `INSTRUCTION` to the image (may be repeated)")
+}
+
+func (c *importCommand) Check(s *stdio, args []string) error {
+	if err := count(args, 1, 2, "a FILE, DIR or -, and perhaps a NAME"); err != nil {
+		return err
+	}
+	c.source = args[0]
+	if c.source == "-" && s.inTTY {
+		return &usageError{msg: "an archive is not read from a terminal", hint: "name a file or a directory, or redirect standard input"}
+	}
+	var err error
+	if len(args) == 2 {
+		if c.ref, err = parseNewRef(args[1]); err != nil {
+			return err
+		}
+	}
+	for _, text := range c.changeTexts {
+		in, err := parseChange(text)
+		if err != nil {
+			return err
+		}
+		c.changes = append(c.changes, in)
+	}
+	c.created, err = sourceDate(s.getenv("SOURCE_DATE_EPOCH"))
+	return err
+}
+
+func (c *importCommand) Run(ctx context.Context, s *session) error {
+	in, err := c.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := s.store()
+	if err != nil {
+		return err
+	}
+	lease, err := st.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	plain, _, err := layer.Decompress(in)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", c.source, err)
+	}
+	defer plain.Close()
+	desc, err := st.Import(ctx, plain, cfg)
+	if err != nil {
+		return fmt.Errorf("import %s: %w", c.source, err)
+	}
+	if !c.ref.IsZero() {
+		if err := st.Tag(ctx, c.ref, desc); err != nil {
+			return err
+		}
+	}
+	img, err := st.Image(ctx, desc, nil)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(s.out, img.ID())
+	return err
+}
+
+// config is the config of the image to be.
+func (c *importCommand) config() (image.Config, error) {
+	created := time.Now().UTC()
+	if c.created != nil {
+		created = *c.created
+	}
+	host := build.HostPlatform()
+	cfg := image.Config{
+		Created:  &created,
+		Platform: ocispec.Platform{OS: host.OS, Architecture: host.Architecture, Variant: host.Variant},
+		History:  []ocispec.History{{Created: &created, Comment: "Imported from " + c.source}},
+	}
+	for _, in := range c.changes {
+		if err := applyChange(&cfg.Config, in); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+// open gives the tar to import. That of a directory is written while it is
+// read.
+func (c *importCommand) open(ctx context.Context, s *session) (io.ReadCloser, error) {
+	if c.source == "-" {
+		return io.NopCloser(s.in), nil
+	}
+	info, err := os.Stat(c.source)
+	if err != nil {
+		return nil, &contextError{msg: c.source, err: err}
+	}
+	if !info.IsDir() {
+		return openInput(s.stdio, c.source)
+	}
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		lw := layer.NewWriter(w)
+		err := layer.Diff(ctx, c.source, lw)
+		if err == nil {
+			_, _, err = lw.Close()
+		}
+		_ = w.CloseWithError(err)
+	}()
+	return &pipe{r, done}, nil
+}
+
+// pipe is the reading end of a pipe whose writer is waited for.
+type pipe struct {
+	*io.PipeReader
+	done chan struct{}
+}
+
+// Close stops the writer and waits until it has ended.
+func (p *pipe) Close() error {
+	err := p.PipeReader.Close()
+	<-p.done
+	return err
+}
+
+// parseChange reads the value of --change.
+func parseChange(text string) (parser.Instruction, error) {
+	in, err := parser.ParseTrigger("--change", text)
+	if err != nil {
+		var bad *parser.Error
+		if errors.As(err, &bad) {
+			return nil, &usageError{msg: fmt.Sprintf("--change %q: %s", text, bad.Msg), hint: bad.Hint}
+		}
+		return nil, &usageError{msg: err.Error()}
+	}
+	switch in.(type) {
+	case *parser.Cmd, *parser.Entrypoint, *parser.Env, *parser.Expose, *parser.Label, *parser.User, *parser.Volume, *parser.Workdir:
+		return in, nil
+	}
+	return nil, &usageError{
+		msg:  fmt.Sprintf("--change %q: %s cannot be applied to an image", text, in.Keyword()),
+		hint: "these can: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR",
+	}
+}

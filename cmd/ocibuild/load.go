@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/spf13/pflag"
+)
+
+type loadCommand struct {
+	input string
+	quiet bool
+}
+
+func loadDescription() *command {
+	return &command{
+		name: "load", short: "read images from an archive",
+		long: "Reads the images of an archive that docker save, podman save, skopeo or ocibuild save wrote, in docker's " +
+			"or in OCI's format, compressed or not, and keeps them under the names they have in it.",
+		examples: []example{
+			{"ocibuild load -i app.tar.gz", ""},
+			{"ssh host docker save app:v1 | ocibuild load", ""},
+		},
+		make: func() verb { return &loadCommand{} },
+	}
+}
+
+func (c *loadCommand) Flags(fs *pflag.FlagSet) {
+	fs.StringVarP(&c.input, "input", "i", "", "read this `FILE` in place of standard input")
+	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing")
+}
+
+func (c *loadCommand) Check(s *stdio, args []string) error {
+	if len(args) > 0 {
+		return &usageError{msg: "load takes no arguments, got " + args[0], hint: "name the archive with -i"}
+	}
+	if (c.input == "" || c.input == "-") && s.inTTY {
+		return &usageError{msg: "an archive is not read from a terminal", hint: "name a file with -i, or redirect standard input"}
+	}
+	return nil
+}
+
+func (c *loadCommand) Run(ctx context.Context, s *session) error {
+	in, err := openInput(s.stdio, c.input)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := s.store()
+	if err != nil {
+		return err
+	}
+	lease, err := st.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	plain, _, err := layer.Decompress(in)
+	if err != nil {
+		return fmt.Errorf("read archive: %w", err)
+	}
+	defer plain.Close()
+	loaded, err := st.Load(ctx, plain)
+	if err != nil {
+		return fmt.Errorf("load archive: %w", err)
+	}
+	return c.print(ctx, s, st, loaded)
+}
+
+func (c *loadCommand) print(ctx context.Context, s *session, st *image.Store, loaded []image.Loaded) error {
+	if c.quiet {
+		return nil
+	}
+	for _, l := range loaded {
+		line := "Loaded image: " + l.Ref.Familiar()
+		if l.Ref.IsZero() {
+			img, err := openImage(ctx, st, l.Descriptor)
+			if err != nil {
+				return err
+			}
+			line = "Loaded image ID: " + img.ID().String()
+		}
+		if _, err := fmt.Fprintln(s.out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openInput opens a file, or standard input for "" and "-".
+func openInput(s *stdio, path string) (io.ReadCloser, error) {
+	if path == "" || path == "-" {
+		return io.NopCloser(s.in), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &contextError{msg: path, err: err}
+	}
+	return f, nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/registry"
+)
+
+// plainDisplay prints a line for everything that happens, each with the number
+// of its step, so that steps which run beside each other can be told apart.
+type plainDisplay struct {
+	mu   sync.Mutex
+	w    io.Writer
+	now  func() time.Time
+	rows rows
+	last *row
+}
+
+// transferInterval is how often a transfer that goes on is told of.
+const transferInterval = 5 * time.Second
+
+func newPlainDisplay(w io.Writer, now func() time.Time) *plainDisplay {
+	return &plainDisplay{w: w, now: now, rows: newRows()}
+}
+
+func (d *plainDisplay) event(e build.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e.Kind == build.Warned {
+		fmt.Fprintf(d.w, "warning: line %d: %s\n", e.Range.Start, sanitizeText(e.Text))
+		return
+	}
+	if e.Step == nil || !e.Step.Working() {
+		return
+	}
+	r := d.rows.steps[e.Step]
+	if r == nil {
+		r = d.rows.step(e.Step, e.Time)
+		d.line(r, r.name)
+	}
+	switch e.Kind {
+	case build.Log:
+		d.log(r, e)
+	case build.Status:
+		d.status(r, e)
+	case build.Finished:
+		r.flush(func(line string) { d.logLine(r, e.Time, line) })
+		d.rows.remove(r)
+		d.line(r, outcome(e.Cached, e.Duration, e.Err))
+	}
+}
+
+func (d *plainDisplay) log(r *row, e build.Event) {
+	r.log(e.Stream, e.Data, func(line string) { d.logLine(r, e.Time, line) })
+}
+
+func (d *plainDisplay) logLine(r *row, at time.Time, line string) {
+	d.line(r, fmt.Sprintf("%.3f %s", at.Sub(r.start).Seconds(), line))
+}
+
+func (d *plainDisplay) status(r *row, e build.Event) {
+	if e.Text == r.status {
+		return
+	}
+	r.status = e.Text
+	d.line(r, sanitizeText(e.Text))
+}
+
+// line prints one line of a row. A blank line stands where the row changes.
+func (d *plainDisplay) line(r *row, text string) {
+	if d.last != nil && d.last != r {
+		fmt.Fprintln(d.w)
+	}
+	d.last = r
+	fmt.Fprintf(d.w, "#%d %s\n", r.number, text)
+}
+
+func (d *plainDisplay) begin(name, repo string) *row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rows.add(name, repo, d.now())
+	d.line(r, r.name)
+	return r
+}
+
+func (d *plainDisplay) end(r *row, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rows.remove(r)
+	d.line(r, outcome(false, d.now().Sub(r.start), err))
+}
+
+func (d *plainDisplay) transfer(p registry.Progress) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, t := d.rows.transfer(p)
+	if r == nil {
+		return
+	}
+	now := d.now()
+	if !t.done && now.Sub(t.told) < transferInterval {
+		return
+	}
+	t.told = now
+	d.line(r, transferText(t))
+}
+
+func (d *plainDisplay) close() {}
+
+// transferText words a transfer: "sha256:0123456789ab pulling 1.2MB / 3.4MB".
+func transferText(t *transfer) string {
+	id := shortDigest(t.digest)
+	switch {
+	case t.done && t.note != "" && t.note != "pulling" && t.note != "pushing":
+		return id + " " + t.note
+	case t.done:
+		return fmt.Sprintf("%s %s %s done", id, t.note, humanSize(t.total))
+	case t.total > 0:
+		return fmt.Sprintf("%s %s %s / %s", id, t.note, humanSize(t.offset), humanSize(t.total))
+	}
+	return fmt.Sprintf("%s %s %s", id, t.note, humanSize(t.offset))
+}

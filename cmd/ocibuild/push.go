@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/pflag"
+)
+
+type pushCommand struct {
+	ref      image.Ref
+	quiet    bool
+	insecure []string
+}
+
+func pushDescription() *command {
+	return &command{
+		name: "push", args: "NAME[:TAG]", short: "send an image to its registry",
+		long: "Sends an image from the store to the registry that its name says. Layers are compressed once, the result is " +
+			"remembered, and what the registry has already is not sent. Prints NAME@DIGEST of what was pushed.",
+		examples: []example{
+			{"ocibuild push ghcr.io/me/app:v1", ""},
+			{"ocibuild push localhost:5000/app", "registries on this machine may speak plain http"},
+		},
+		make: func() verb { return &pushCommand{} },
+	}
+}
+
+func (c *pushCommand) Flags(fs *pflag.FlagSet) {
+	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
+	insecureFlag(fs, &c.insecure)
+}
+
+func (c *pushCommand) Check(_ *stdio, args []string) error {
+	if err := count(args, 1, 1, "one NAME"); err != nil {
+		return err
+	}
+	var err error
+	c.ref, err = parseNewRef(args[0])
+	return err
+}
+
+func (c *pushCommand) Run(ctx context.Context, s *session) error {
+	st, err := s.store()
+	if err != nil {
+		return err
+	}
+	desc, err := st.Lookup(ctx, c.ref)
+	if err != nil {
+		return missingImage(c.ref.Familiar(), err)
+	}
+	lease, err := st.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	mode := "auto"
+	if c.quiet {
+		mode = "quiet"
+	}
+	show := newDisplay(mode, s.stdio)
+	p := &pusher{store: st, client: s.client(c.insecure, show), show: show}
+	pushed, err := p.push(ctx, c.ref, desc)
+	show.close()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s@%s\n", repositoryName(c.ref), pushed.Digest)
+	return err
+}
+
+// repositoryName is a reference without tag and digest: "ghcr.io/me/app".
+func repositoryName(ref image.Ref) string { return ref.Host() + "/" + ref.Repository() }
+
+// pusher sends images to registries.
+type pusher struct {
+	store  *image.Store
+	client *registry.Client
+	show   display
+}
+
+// push sends an image under a name. It gives the descriptor of what the
+// registry has then, whose digest is that of the compressed image.
+func (p *pusher) push(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	r := p.show.begin("push "+ref.String(), repositoryName(ref))
+	desc, err := p.send(ctx, ref, desc)
+	p.show.end(r, err)
+	return desc, err
+}
+
+func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	portable, err := p.store.Portable(ctx, desc, image.PortableOptions{Compression: gzipCompression()})
+	if err != nil {
+		return desc, fmt.Errorf("compress %s: %w", ref.Familiar(), err)
+	}
+	return portable, p.client.Push(ctx, registry.PushRequest{
+		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, MountFrom: p.siblings(ctx, ref),
+	}, p.store)
+}
+
+// siblings are the other repositories of the same registry that the store has
+// images of: their blobs may be mounted in place of an upload.
+func (p *pusher) siblings(ctx context.Context, ref image.Ref) []registry.Repository {
+	refs, err := p.store.References(ctx)
+	if err != nil {
+		return nil
+	}
+	var out []registry.Repository
+	seen := map[string]bool{ref.Repository(): true}
+	for _, other := range refs {
+		if other.Ref.Host() == ref.Host() && !seen[other.Ref.Repository()] {
+			seen[other.Ref.Repository()] = true
+			out = append(out, repository(other.Ref))
+		}
+	}
+	return out
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/registry"
+)
+
+// session is what a verb works with: its surroundings and the store, which is
+// opened when it is first asked for.
+type session struct {
+	*stdio
+	rootFlag string
+	level    executor.Level
+	opened   *image.Store
+}
+
+func newSession(io *stdio, root string, level executor.Level) *session {
+	return &session{stdio: io, rootFlag: root, level: level}
+}
+
+// rootless says that an ordinary user runs the program, in a user namespace or not.
+func (s *session) rootless() bool {
+	return s.uid != 0 || (s.level != "" && s.level != executor.LevelRoot)
+}
+
+// root is the directory of the store.
+func (s *session) root() (string, error) {
+	if s.rootFlag != "" {
+		return s.rootFlag, nil
+	}
+	if dir := s.getenv("OCIBUILD_ROOT"); dir != "" {
+		return dir, nil
+	}
+	if !s.rootless() {
+		return "/var/lib/ocibuild", nil
+	}
+	if dir := s.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "ocibuild"), nil
+	}
+	if home := s.getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local/share/ocibuild"), nil
+	}
+	return "", &usageError{msg: "there is no place for the store: $HOME is not set", hint: "name a directory with --root or $OCIBUILD_ROOT"}
+}
+
+// store opens the store.
+func (s *session) store() (*image.Store, error) {
+	if s.opened != nil {
+		return s.opened, nil
+	}
+	dir, err := s.root()
+	if err != nil {
+		return nil, err
+	}
+	st, err := image.Open(dir)
+	if err != nil {
+		return nil, &storeError{msg: err.Error(), err: err}
+	}
+	s.opened = st
+	return st, nil
+}
+
+// cache opens the build cache of the store.
+func (s *session) cache() (*cache.Store, error) {
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	return cache.Open(filepath.Join(st.Root(), "cache"))
+}
+
+// snapshots opens the unpacked layers of the store.
+func (s *session) snapshots() (*executor.Snapshots, error) {
+	st, err := s.store()
+	if err != nil {
+		return nil, err
+	}
+	return executor.OpenSnapshots(filepath.Join(st.Root(), "snapshots"), s.rootless())
+}
+
+// client gives a registry client that tells show of its transfers.
+func (s *session) client(insecure []string, show display) *registry.Client {
+	return registry.New(registry.Options{
+		Insecure: insecure, UserAgent: "ocibuild/" + version(), Progress: show.transfer,
+	})
+}
+
+// close ends the use of the store.
+func (s *session) close() error {
+	if s.opened == nil {
+		return nil
+	}
+	return s.opened.Close()
+}
+
+// parseRef reads a reference from the command line.
+func parseRef(text string) (image.Ref, error) {
+	ref, err := image.ParseRef(text)
+	if err != nil {
+		return ref, &usageError{msg: err.Error(), hint: "a name looks like app:v1, or registry.example.org/team/app:v1"}
+	}
+	return ref, nil
+}
+
+// parseNewRef reads a reference that is to be given to an image: one with a
+// tag, not with a digest.
+func parseNewRef(text string) (image.Ref, error) {
+	ref, err := parseRef(text)
+	if err != nil {
+		return ref, err
+	}
+	if ref.Digest() != "" {
+		return ref, usagef("%s: a name with a digest cannot be given to an image, only one with a tag", text)
+	}
+	return ref.WithDefaultTag(), nil
+}
+
+// missingImage words that the store does not have name.
+func missingImage(name string, err error) error {
+	var many *image.AmbiguousError
+	switch {
+	case errors.As(err, &many):
+		return err
+	case errors.Is(err, image.ErrNotFound):
+		return &storeError{
+			msg:  fmt.Sprintf("no such image: %s", sanitizeText(name)),
+			hint: "`ocibuild images` lists what is there, `ocibuild pull` fetches more",
+			err:  err,
+		}
+	}
+	return err
+}
