@@ -1,0 +1,240 @@
+package executor
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// footprint is what a step could leave behind on the machine.
+type footprint struct{ mounts, cgroups, descriptors, children []string }
+
+func takeFootprint(t *testing.T) footprint {
+	t.Helper()
+	var f footprint
+	f.mounts = strings.Split(readString(t, "/proc/self/mountinfo"), "\n")
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range names {
+		if link, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+			f.descriptors = append(f.descriptors, e.Name()+" "+link)
+		}
+	}
+	f.children = childrenOf(t, os.Getpid())
+	groups, err := filepath.Glob("/sys/fs/cgroup/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deeper, err := filepath.Glob("/sys/fs/cgroup/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.cgroups = append(groups, deeper...)
+	return f
+}
+
+func readString(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// childrenOf lists the child processes of a process and of all its threads.
+func childrenOf(t *testing.T, pid int) []string {
+	t.Helper()
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []string
+	for _, l := range lists {
+		if data, err := os.ReadFile(l); err == nil {
+			pids = append(pids, strings.Fields(string(data))...)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+func (f footprint) compare(t *testing.T, after footprint) {
+	t.Helper()
+	for _, part := range []struct {
+		name     string
+		was, now []string
+	}{
+		{"mounts", f.mounts, after.mounts},
+		{"cgroups", f.cgroups, after.cgroups},
+		{"descriptors", f.descriptors, after.descriptors},
+		{"children", f.children, after.children},
+	} {
+		for _, x := range part.now {
+			if !slices.Contains(part.was, x) {
+				t.Errorf("%s: left behind: %s", part.name, x)
+			}
+		}
+	}
+}
+
+func TestRunLeavesNothing(t *testing.T) {
+	s := newStore(t)
+	canceled, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, e *Executor, sn *Snapshot) error
+		want func(error) bool
+	}{
+		{"success", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			return e.Run(context.Background(), sn, script("true"), IO{})
+		}, func(err error) bool { return err == nil }},
+		{"failure", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			return e.Run(context.Background(), sn, script("sleep 1000 & exit 3"), IO{})
+		}, func(err error) bool { return err != nil }},
+		{"no command", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			return e.Run(context.Background(), sn, Process{}, IO{})
+		}, func(err error) bool { return err != nil }},
+		{"not found", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			return e.Run(context.Background(), sn, Process{Args: []string{"nope"}}, IO{})
+		}, func(err error) bool { return err != nil }},
+		{"bad setup", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			p := script("true")
+			p.Cwd = "/bin/busybox"
+			return e.Run(context.Background(), sn, p, IO{})
+		}, func(err error) bool { return err != nil }},
+		{"canceled before", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			return e.Run(canceled, sn, script("true"), IO{})
+		}, func(err error) bool { return err == context.Canceled }},
+		{"canceled", runCanceled, func(err error) bool { return err == context.Canceled }},
+		{"deadline", func(_ *testing.T, e *Executor, sn *Snapshot) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+			defer cancel()
+			return e.Run(ctx, sn, script("while :; do sleep 1000 & done"), IO{})
+		}, func(err error) bool { return err == context.DeadlineExceeded }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sn := prepare(t, s, "base")
+			if err := New(s).Run(context.Background(), sn, script("true"), IO{}); err != nil { // opens the poller
+				t.Fatal(err)
+			}
+			before := takeFootprint(t)
+			if err := tt.do(t, New(s), sn); !tt.want(err) {
+				t.Errorf("unexpected result: %v", err)
+			}
+			before.compare(t, takeFootprint(t))
+		})
+	}
+}
+
+// runCanceled cancels when the step is well under way.
+func runCanceled(t *testing.T, e *Executor, sn *Snapshot) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := e.Run(ctx, sn, script("trap '' TERM INT; (trap '' TERM; sleep 1000) & echo up; sleep 1000"), IO{Stdout: w})
+		w.Close()
+		done <- err
+	}()
+	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	return <-done
+}
+
+// helpRun runs a step that does not end, in the store that the environment names.
+func helpRun() int {
+	s, err := OpenSnapshots(os.Getenv("STORE"), testLevel != LevelRoot)
+	if err != nil {
+		return fatal(err)
+	}
+	sn, err := s.Prepare(context.Background(), []string{"base"})
+	if err != nil {
+		return fatal(err)
+	}
+	err = New(s).Run(context.Background(), sn, script("trap '' TERM HUP INT; setsid sleep 1000 & echo up; sleep 1000"), IO{Stdout: os.Stdout})
+	return fatal(errors.Join(err, sn.Discard()))
+}
+
+func TestRunParentKilled(t *testing.T) {
+	s := newStore(t)
+	before := takeFootprint(t)
+	cmd := helper("run", "STORE="+s.dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "up\n" {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	children := childrenOf(t, cmd.Process.Pid)
+	if len(children) != 1 {
+		t.Fatalf("helper has children %q, want one init", children)
+	}
+	pid, err := strconv.Atoi(children[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	init, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(init)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	// PID 1 of a pid namespace ends only after every other process in it has.
+	if !waitPidfd(init) {
+		t.Fatal("init outlives its parent")
+	}
+	unix.Close(init)
+	after := takeFootprint(t)
+	before.compare(t, after)
+	active, err := readNames(s.path(activeDir))
+	if err != nil || len(active) != 1 {
+		t.Errorf("active has %q, %v, want one leftover", active, err)
+	}
+	if _, err := s.Prune(context.Background(), func(string, time.Time) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{activeDir, trashDir} {
+		if names, err := readNames(s.path(dir)); err != nil || len(names) > 0 {
+			t.Errorf("%s has %q, %v, want nothing", dir, names, err)
+		}
+	}
+	if !s.Use("base") {
+		t.Error("the base layer is gone")
+	}
+}
+
+// waitPidfd waits, for a minute at the most, until the process has ended.
+func waitPidfd(fd int) bool {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, 60_000); n == 1 && err == nil {
+			return true
+		}
+	}
+	return false
+}
