@@ -2,7 +2,13 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 type notFound struct{}
@@ -16,3 +22,111 @@ var ErrNotFound error = notFound{}
 
 // ErrAmbiguous is in the error about a prefix that several images share.
 var ErrAmbiguous = errors.New("ambiguous")
+
+// AmbiguousError names the images a prefix stands for. It is ErrAmbiguous.
+type AmbiguousError struct {
+	Name    string
+	Matches []digest.Digest
+}
+
+// Error lists the matches.
+func (e *AmbiguousError) Error() string {
+	var list []string
+	for _, d := range e.Matches {
+		list = append(list, d.String())
+	}
+	return fmt.Sprintf("%q is ambiguous: it stands for %s (give more digits)", e.Name, strings.Join(list, ", "))
+}
+
+// Is makes the error an ErrAmbiguous.
+func (e *AmbiguousError) Is(target error) bool { return target == ErrAmbiguous }
+
+// VerifyError says that content is not what its descriptor promises.
+type VerifyError struct {
+	Want, Got         digest.Digest
+	WantSize, GotSize int64
+	Stored            bool // the bytes are the store's own: it is damaged
+}
+
+// Error says what differs.
+func (e *VerifyError) Error() string {
+	var text string
+	switch {
+	case e.Got == "" || e.Got == e.Want:
+		text = fmt.Sprintf("blob %s has %d bytes instead of %d", e.Want, e.GotSize, e.WantSize)
+	default:
+		text = fmt.Sprintf("blob %s has digest %s", e.Want, e.Got)
+	}
+	if e.Stored {
+		text += " (the store is damaged: \"ocibuild fsck\" tells which images need it)"
+	}
+	return text
+}
+
+// PlatformError says that an index has no image for the wanted platform.
+type PlatformError struct {
+	Index digest.Digest
+	Want  ocispec.Platform
+	Have  []ocispec.Platform
+}
+
+// Error lists the platforms there are.
+func (e *PlatformError) Error() string {
+	var have []string
+	for _, p := range e.Have {
+		have = append(have, formatPlatform(p))
+	}
+	if len(have) == 0 {
+		have = []string{"none"}
+	}
+	return fmt.Sprintf("no image for platform %s in index %s (there are: %s)",
+		formatPlatform(e.Want), e.Index, strings.Join(have, ", "))
+}
+
+// Is makes the error an ErrNotFound.
+func (e *PlatformError) Is(target error) bool {
+	return target == ErrNotFound || target == fs.ErrNotExist
+}
+
+// StoreError is a failure of the store's own directory, with what to do.
+type StoreError struct {
+	Root string
+	Op   string
+	Hint string
+	Err  error
+}
+
+// Error names the store, the cause and the next step.
+func (e *StoreError) Error() string {
+	return fmt.Sprintf("%s: store %s: %v (%s)", e.Op, e.Root, e.Err, e.Hint)
+}
+
+// Unwrap is the cause.
+func (e *StoreError) Unwrap() error { return e.Err }
+
+const (
+	hintSpace    = "free space there, run \"ocibuild prune\", or choose another store with --root"
+	hintAccess   = "run as the owner of the store, or choose another one with --root"
+	hintReadOnly = "the file system is read-only: choose another store with --root"
+)
+
+// explain puts the operation before err, and for a full disk or a missing
+// permission names the store and the next step.
+func (s *Store) explain(op string, err error) error {
+	var known *StoreError
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	hint := ""
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		hint = hintSpace
+	case errors.Is(err, fs.ErrPermission):
+		hint = hintAccess
+	case errors.Is(err, unix.EROFS):
+		hint = hintReadOnly
+	default:
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return &StoreError{Root: s.root, Op: op, Hint: hint, Err: err}
+}

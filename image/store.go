@@ -2,274 +2,265 @@ package image
 
 import (
 	"context"
-	"io"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	formatFile = "format"
+	formatText = "ocibuild store 1\n"
+	bootFile   = "boot"
+	tempPrefix = "tmp-"
 )
 
 // Store is an open store. Its methods may be called from several goroutines,
 // and several processes may have the same store open.
-type Store struct{ root string }
+type Store struct {
+	root   string
+	disk   disk
+	queue  lockQueue
+	opened time.Time
+}
 
-// Open opens the store at root and creates it when it is not there.
-func Open(root string) (*Store, error) { panic("skeleton") }
+// Open opens the store at root and creates it when it is not there. A
+// directory that other programs made as an OCI image layout becomes a store;
+// one that holds anything else is refused.
+func Open(root string) (*Store, error) { return open(root, disk{}) }
+
+func open(root string, d disk) (*Store, error) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", root, err)
+	}
+	s := &Store{root: abs, disk: d, opened: time.Now()}
+	ready, err := s.check()
+	if err == nil && !ready {
+		err = s.initialise()
+	}
+	if err == nil {
+		err = s.recover()
+	}
+	if err != nil {
+		return nil, s.explain("open store "+abs, err)
+	}
+	return s, nil
+}
 
 // Root is the directory the store is in.
 func (s *Store) Root() string { return s.root }
 
-// Close releases what the store holds open. Blobs already opened stay readable.
-func (s *Store) Close() error { panic("skeleton") }
+// Close ends the use of the store. Blobs already opened stay readable, and
+// leases and locks stay held until they are released.
+func (s *Store) Close() error { return nil }
 
-// Use reports whether the blob is in the store, and marks it as used now so
-// that a prune beside us keeps it.
-func (s *Store) Use(d digest.Digest) bool { panic("skeleton") }
-
-// Blob opens a blob; size and digest are checked while it is read.
-func (s *Store) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	panic("skeleton")
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.root}, elem...)...)
 }
 
-// BlobFile opens a blob for random access, unverified.
-func (s *Store) BlobFile(d digest.Digest) (*os.File, error) { panic("skeleton") }
-
-// ReadBlob reads a whole blob of at most limit bytes, verified.
-func (s *Store) ReadBlob(ctx context.Context, desc ocispec.Descriptor, limit int64) ([]byte, error) {
-	panic("skeleton")
+// now is the time for marks of use and starts of leases. Within a process it
+// never goes back, even when the machine's clock does.
+func (s *Store) now() time.Time {
+	steady := s.opened.Add(time.Since(s.opened)).Round(0)
+	if wall := time.Now().Round(0); wall.After(steady) {
+		return wall
+	}
+	return steady
 }
 
-// BlobWriter writes one new blob.
-type BlobWriter struct{}
-
-// Create starts a new blob.
-func (s *Store) Create() (*BlobWriter, error) { panic("skeleton") }
-
-// Write adds to the blob.
-func (w *BlobWriter) Write(p []byte) (int, error) { panic("skeleton") }
-
-// Commit makes the content a blob, if it is what want says.
-func (w *BlobWriter) Commit(want ocispec.Descriptor) (ocispec.Descriptor, error) { panic("skeleton") }
-
-// Abort drops the content; it does nothing after Commit.
-func (w *BlobWriter) Abort() { panic("skeleton") }
-
-// Put stores what r gives.
-func (s *Store) Put(ctx context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error) {
-	panic("skeleton")
+// storeDirs are the directories of a store, parents first.
+func storeDirs() []string {
+	return []string{
+		"blobs", "blobs/sha256", "ingest", "trash",
+		"locks", "locks/leases", "cache", "cache/blobs",
+	}
 }
 
-// Sync makes blobs durable.
-func (s *Store) Sync(ctx context.Context, ds ...digest.Digest) error { panic("skeleton") }
-
-// Ref is a normalised image reference.
-type Ref struct {
-	host, repo, tag string
-	digest          digest.Digest
+// check reports whether the store is complete. What is there and wrong is an
+// error.
+func (s *Store) check() (ready bool, err error) {
+	entries, err := os.ReadDir(s.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	layout := slices.Contains(names, ocispec.ImageLayoutFile)
+	if stranger := firstStranger(names); !layout && stranger != "" {
+		return false, fmt.Errorf("the directory holds %q and is neither a store nor an OCI image layout (choose an empty directory with --root)", stranger)
+	}
+	if layout {
+		if err := s.checkLayout(); err != nil {
+			return false, err
+		}
+	}
+	formatted := slices.Contains(names, formatFile)
+	if formatted {
+		if err := s.checkFormat(); err != nil {
+			return false, err
+		}
+	}
+	ready = layout && formatted && slices.Contains(names, ocispec.ImageIndexFile)
+	for _, dir := range storeDirs() {
+		if ready && !isDir(s.path(dir)) {
+			ready = false
+		}
+	}
+	return ready, nil
 }
 
-// ParseRef reads a reference as Docker does.
-func ParseRef(s string) (Ref, error) { panic("skeleton") }
-
-// String is the full reference: docker.io/library/app:v1.
-func (r Ref) String() string { panic("skeleton") }
-
-// Familiar is the short form: app:v1.
-func (r Ref) Familiar() string { panic("skeleton") }
-
-// Host is the registry's name: docker.io.
-func (r Ref) Host() string { return r.host }
-
-// Repository is the path in the registry: library/app.
-func (r Ref) Repository() string { return r.repo }
-
-// Tag is the tag, or "".
-func (r Ref) Tag() string { return r.tag }
-
-// Digest is the digest, or "".
-func (r Ref) Digest() digest.Digest { return r.digest }
-
-// IsZero reports whether r names nothing.
-func (r Ref) IsZero() bool { return r == Ref{} }
-
-// WithDefaultTag adds the tag latest to a reference with neither tag nor digest.
-func (r Ref) WithDefaultTag() Ref { panic("skeleton") }
-
-// Reference is one line of the reference table.
-type Reference struct {
-	Ref        Ref
-	Descriptor ocispec.Descriptor
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
-// Tag names an image.
-func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error { panic("skeleton") }
-
-// Untag removes a name.
-func (s *Store) Untag(ctx context.Context, ref Ref) error { panic("skeleton") }
-
-// References lists the names.
-func (s *Store) References(ctx context.Context) ([]Reference, error) { panic("skeleton") }
-
-// Lookup finds what a name points at.
-func (s *Store) Lookup(ctx context.Context, ref Ref) (ocispec.Descriptor, error) { panic("skeleton") }
-
-// Resolve finds an image by reference, digest, image id or unique prefix of one.
-func (s *Store) Resolve(ctx context.Context, name string) (ocispec.Descriptor, error) {
-	panic("skeleton")
+// firstStranger is a name that neither a store being made nor a new file
+// system has.
+func firstStranger(names []string) string {
+	ours := []string{
+		"blobs", "ingest", "trash", "locks", "cache", "snapshots", formatFile,
+		ocispec.ImageIndexFile, "lost+found",
+	}
+	for _, name := range names {
+		if !slices.Contains(ours, name) {
+			return name
+		}
+	}
+	return ""
 }
 
-// Config is an image's config.
-type Config struct {
-	Created *time.Time `json:"created,omitempty"`
-	Author  string     `json:"author,omitempty"`
-	ocispec.Platform
-	Config  RunConfig         `json:"config"`
-	RootFS  ocispec.RootFS    `json:"rootfs"`
-	History []ocispec.History `json:"history,omitempty"`
+func (s *Store) checkLayout() error {
+	text, err := os.ReadFile(s.path(ocispec.ImageLayoutFile))
+	if err != nil {
+		return err
+	}
+	var layout ocispec.ImageLayout
+	if err := json.Unmarshal(text, &layout); err != nil {
+		return fmt.Errorf("read oci-layout: %w", err)
+	}
+	if layout.Version != ocispec.ImageLayoutVersion {
+		return fmt.Errorf("OCI image layout version %q is not supported, only %s is (choose another directory with --root)",
+			layout.Version, ocispec.ImageLayoutVersion)
+	}
+	return nil
 }
 
-// RunConfig is how containers of an image run, with Docker's additions.
-type RunConfig struct {
-	ocispec.ImageConfig
-	Healthcheck *HealthConfig `json:",omitempty"`
-	OnBuild     []string      `json:",omitempty"`
-	Shell       []string      `json:",omitempty"`
+func (s *Store) checkFormat() error {
+	text, err := os.ReadFile(s.path(formatFile))
+	if err != nil {
+		return err
+	}
+	if string(text) != formatText {
+		return fmt.Errorf("the store has format %q and this program knows %q only (use the program that made it, or choose another store with --root)",
+			strings.TrimSpace(string(text)), strings.TrimSpace(formatText))
+	}
+	return nil
 }
 
-// HealthConfig is Docker's health check.
-type HealthConfig struct {
-	Test          []string      `json:",omitempty"`
-	Interval      time.Duration `json:",omitempty"`
-	Timeout       time.Duration `json:",omitempty"`
-	StartPeriod   time.Duration `json:",omitempty"`
-	StartInterval time.Duration `json:",omitempty"`
-	Retries       int           `json:",omitempty"`
+// initialise makes what is missing of the store. The format file comes last: a
+// store that has it is whole.
+func (s *Store) initialise() error {
+	if err := os.MkdirAll(filepath.Dir(s.root), 0o755); err != nil {
+		return err
+	}
+	// Unpacked layers hold set-uid programs: other users stay out.
+	if err := s.disk.mkdir(s.root, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range storeDirs() {
+		if err := s.disk.mkdir(s.path(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	unlock, err := s.lock(context.Background(), lockStore)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	layout, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	files := []struct {
+		name    string
+		content []byte
+	}{
+		{filepath.Join("locks", bootFile), []byte(s.disk.bootID())},
+		{ocispec.ImageIndexFile, encodeIndex(newIndex())},
+		{ocispec.ImageLayoutFile, layout},
+		{formatFile, []byte(formatText)},
+	}
+	for _, f := range files {
+		if _, err := os.Lstat(s.path(f.name)); err == nil {
+			continue
+		}
+		if err := s.disk.replace(s.path("ingest"), s.path(f.name), f.content); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// Layer is one layer of an image.
-type Layer struct {
-	Descriptor ocispec.Descriptor
-	DiffID     digest.Digest
-	Content    digest.Digest
+// recover looks at the blobs that were not durable when the machine went
+// down: damaged ones are removed. It does so once a boot.
+func (s *Store) recover() error {
+	boot := s.disk.bootID()
+	if s.lastBoot() == boot {
+		return nil
+	}
+	ctx := context.Background()
+	unlock, err := s.lock(ctx, lockStore)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.lastBoot() == boot {
+		return nil
+	}
+	if err := s.emptyTrash(ctx); err != nil {
+		return err
+	}
+	err = s.eachBlob(func(b blobFile) error {
+		if b.durable() {
+			return nil
+		}
+		return s.recoverBlob(ctx, b)
+	})
+	if err != nil {
+		return err
+	}
+	return s.disk.replace(s.path("ingest"), s.path("locks", bootFile), []byte(boot))
 }
 
-// Image is a manifest with its config.
-type Image struct {
-	Descriptor ocispec.Descriptor
-	Manifest   ocispec.Manifest
-	Config     Config
-	Layers     []Layer
+func (s *Store) recoverBlob(ctx context.Context, b blobFile) error {
+	err := s.verify(ctx, b.digest)
+	var bad *VerifyError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.As(err, &bad):
+		return s.disk.remove(b.path)
+	case err != nil:
+		return err
+	}
+	return s.Sync(ctx, b.digest)
 }
 
-// ID is the image id: the config's digest.
-func (i *Image) ID() digest.Digest { return i.Manifest.Config.Digest }
-
-// Image reads the image desc points at; p picks from an index (nil: this machine's).
-func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor, p *ocispec.Platform) (*Image, error) {
-	panic("skeleton")
+func (s *Store) lastBoot() string {
+	id, err := os.ReadFile(s.path("locks", bootFile))
+	if err != nil {
+		return "unknown"
+	}
+	return string(id)
 }
-
-// Assemble writes config and manifest.
-func (s *Store) Assemble(ctx context.Context, cfg Config, layers []Layer) (ocispec.Descriptor, error) {
-	panic("skeleton")
-}
-
-// Lock takes the lock of that name.
-func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error) { panic("skeleton") }
-
-// Lease keeps what is used while it lives.
-type Lease struct{}
-
-// Lease starts a lease.
-func (s *Store) Lease(ctx context.Context) (*Lease, error) { panic("skeleton") }
-
-// Release ends the lease.
-func (l *Lease) Release() { panic("skeleton") }
-
-// PruneOptions says what Prune may remove.
-type PruneOptions struct {
-	All      bool
-	Keep     []digest.Digest
-	KeepMore func(context.Context) ([]digest.Digest, error)
-	Until    time.Time
-}
-
-// PruneReport says what Prune removed.
-type PruneReport struct {
-	Untagged []Ref
-	Deleted  []digest.Digest
-	Bytes    int64
-}
-
-// Prune removes what nothing needs.
-func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) { panic("skeleton") }
-
-// Compressor wraps a writer in a compressing one.
-type Compressor func(io.Writer) (io.WriteCloser, error)
-
-// Compression is an algorithm, its level, and how it is done.
-type Compression struct {
-	Algorithm string // "gzip" or "zstd"
-	Level     int
-	New       Compressor
-}
-
-// Compress gives the compressed form of an uncompressed layer.
-func (s *Store) Compress(ctx context.Context, layer ocispec.Descriptor, c Compression) (ocispec.Descriptor, error) {
-	panic("skeleton")
-}
-
-// PortableOptions says how Portable compresses.
-type PortableOptions struct {
-	Compression Compression
-}
-
-// Portable gives the image with its uncompressed layers compressed.
-func (s *Store) Portable(ctx context.Context, desc ocispec.Descriptor, o PortableOptions) (ocispec.Descriptor, error) {
-	panic("skeleton")
-}
-
-// ArchiveFormat is a kind of archive that Save writes.
-type ArchiveFormat string
-
-// The archive formats.
-const (
-	DockerArchive ArchiveFormat = "docker"
-	OCIArchive    ArchiveFormat = "oci"
-)
-
-// Save writes the named images as one tar.
-func (s *Store) Save(ctx context.Context, w io.Writer, names []string, f ArchiveFormat) error {
-	panic("skeleton")
-}
-
-// SaveReferences writes images as one tar; a zero Ref is an image without a name.
-func (s *Store) SaveReferences(ctx context.Context, w io.Writer, images []Reference, f ArchiveFormat) error {
-	panic("skeleton")
-}
-
-// Loaded is one image that Load found.
-type Loaded struct {
-	Ref        Ref // zero for an image without a name
-	Descriptor ocispec.Descriptor
-}
-
-// Load stores the images of an archive.
-func (s *Store) Load(ctx context.Context, r io.Reader) ([]Loaded, error) { panic("skeleton") }
-
-// Import makes a one-layer image of a root filesystem tar (uncompressed).
-func (s *Store) Import(ctx context.Context, r io.Reader, cfg Config) (ocispec.Descriptor, error) {
-	panic("skeleton")
-}
-
-// Fault is something wrong in the store.
-type Fault struct {
-	Path   string
-	Digest digest.Digest
-	Ref    Ref
-	Err    error
-}
-
-// Fsck checks the whole store.
-func (s *Store) Fsck(ctx context.Context) ([]Fault, error) { panic("skeleton") }

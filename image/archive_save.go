@@ -1,0 +1,306 @@
+package image
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ArchiveFormat is a kind of archive that Save writes.
+type ArchiveFormat string
+
+const (
+	// DockerArchive is what docker save of Docker 25 and later writes: an OCI
+	// image layout with manifest.json and repositories beside it.
+	DockerArchive ArchiveFormat = "docker"
+
+	// OCIArchive is an OCI image layout as a tar.
+	OCIArchive ArchiveFormat = "oci"
+)
+
+// Save writes images as one tar. The names are those that Resolve takes; one
+// without tag or digest stands for all tags of the repository. The same images
+// under the same names give the same bytes. What is read is verified; after an
+// error the tar is incomplete.
+func (s *Store) Save(ctx context.Context, w io.Writer, names []string, f ArchiveFormat) error {
+	lease, err := s.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	var images []Reference
+	for _, name := range names {
+		found, err := s.named(ctx, name)
+		if err != nil {
+			return err
+		}
+		images = append(images, found...)
+	}
+	return s.SaveReferences(ctx, w, images, f)
+}
+
+// named gives all tags of a bare repository name, else the one image.
+func (s *Store) named(ctx context.Context, name string) ([]Reference, error) {
+	table, err := s.References(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := ParseRef(name)
+	if err == nil && ref.tag == "" && ref.digest == "" {
+		var list []Reference
+		for _, r := range table {
+			if r.Ref.name() == ref.name() {
+				list = append(list, r)
+			}
+		}
+		if len(list) > 0 {
+			return list, nil
+		}
+	}
+	found, err := s.find(ctx, name)
+	return []Reference{found}, err
+}
+
+// SaveReferences writes images as one tar, under the names they are given; a
+// zero Ref is an image without a name. It is Save for images that Portable
+// made. Hold a lease.
+func (s *Store) SaveReferences(ctx context.Context, w io.Writer, images []Reference, f ArchiveFormat) error {
+	a, err := s.planArchive(ctx, images, f)
+	if err == nil {
+		err = a.write(ctx, w)
+	}
+	if err != nil {
+		return fmt.Errorf("save images: %w", err)
+	}
+	return nil
+}
+
+// archiveEntry is one member of the tar: text, or a blob.
+type archiveEntry struct {
+	name string
+	dir  bool
+	text []byte
+	blob ocispec.Descriptor
+}
+
+type archivePlan struct {
+	store   *Store
+	entries []archiveEntry
+}
+
+func (s *Store) planArchive(ctx context.Context, images []Reference, f ArchiveFormat) (*archivePlan, error) {
+	if f != DockerArchive && f != OCIArchive {
+		return nil, fmt.Errorf("archive format %q is not known (docker and oci are)", string(f))
+	}
+	if len(images) == 0 {
+		return nil, errors.New("no image is named")
+	}
+	images = uniqueReferences(images)
+	a := &archivePlan{store: s}
+	index := newIndex()
+	c := closure{from: s, present: s.Use}
+	for _, r := range images {
+		there, err := c.walk(ctx, r.Descriptor, 0)
+		if err == nil && !there {
+			err = missing(r.Descriptor.Digest)
+		}
+		if err != nil {
+			return nil, err
+		}
+		index.Manifests = append(index.Manifests, archiveName(r, f))
+	}
+	a.addBlobs(c.found)
+	layout, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	a.addText(ocispec.ImageLayoutFile, layout)
+	a.addText(ocispec.ImageIndexFile, encodeIndex(index))
+	if f == DockerArchive {
+		if err := a.addDockerFiles(ctx, images); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(a.entries, func(x, y archiveEntry) int { return cmp.Compare(x.name, y.name) })
+	return a, nil
+}
+
+func uniqueReferences(list []Reference) []Reference {
+	type key struct {
+		ref    Ref
+		digest digest.Digest
+	}
+	seen := make(map[key]bool)
+	var unique []Reference
+	for _, r := range list {
+		k := key{r.Ref.WithDefaultTag(), r.Descriptor.Digest}
+		if !seen[k] {
+			seen[k] = true
+			unique = append(unique, Reference{k.ref, withoutName(r.Descriptor)})
+		}
+	}
+	return unique
+}
+
+// archiveName is the image's line in the archive's index.json. Docker writes
+// the tag alone as the layout's name.
+func archiveName(r Reference, f ArchiveFormat) ocispec.Descriptor {
+	switch {
+	case r.Ref.IsZero():
+		return r.Descriptor
+	case f == DockerArchive:
+		return withName(r.Descriptor, r.Ref.tag, r.Ref.String())
+	}
+	return withName(r.Descriptor, r.Ref.Familiar(), r.Ref.String())
+}
+
+func (a *archivePlan) addText(name string, text []byte) {
+	a.entries = append(a.entries, archiveEntry{name: name, text: text})
+}
+
+func (a *archivePlan) addBlobs(list []ocispec.Descriptor) {
+	dirs := map[string]bool{"blobs/": true}
+	for _, d := range list {
+		dirs["blobs/"+d.Digest.Algorithm().String()+"/"] = true
+		a.entries = append(a.entries, archiveEntry{name: blobName(d.Digest), blob: d})
+	}
+	for dir := range dirs {
+		a.entries = append(a.entries, archiveEntry{name: dir, dir: true})
+	}
+}
+
+func blobName(d digest.Digest) string {
+	return "blobs/" + d.Algorithm().String() + "/" + d.Encoded()
+}
+
+// dockerImage is one element of manifest.json.
+type dockerImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// addDockerFiles adds what Docker before 25 reads: manifest.json, one element
+// an image, and repositories.
+func (a *archivePlan) addDockerFiles(ctx context.Context, images []Reference) error {
+	list := []dockerImage{}
+	place := make(map[digest.Digest]int)
+	repositories := make(map[string]map[string]string)
+	for _, r := range images {
+		img, err := a.store.onePlatform(ctx, r.Descriptor)
+		if err != nil {
+			return err
+		}
+		at, ok := place[img.Descriptor.Digest]
+		if !ok {
+			at = len(list)
+			place[img.Descriptor.Digest] = at
+			list = append(list, describeImage(img))
+		}
+		if r.Ref.tag == "" {
+			continue
+		}
+		list[at].RepoTags = append(list[at].RepoTags, r.Ref.Familiar())
+		tags := repositories[r.Ref.familiarName()]
+		if tags == nil {
+			tags = make(map[string]string)
+			repositories[r.Ref.familiarName()] = tags
+		}
+		tags[r.Ref.tag] = topDigest(img).Encoded()
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	a.addText("manifest.json", text)
+	if len(repositories) > 0 {
+		if text, err = json.Marshal(repositories); err != nil {
+			return err
+		}
+		a.addText("repositories", text)
+	}
+	return nil
+}
+
+func describeImage(img *Image) dockerImage {
+	d := dockerImage{Config: blobName(img.ID()), Layers: []string{}}
+	for _, l := range img.Layers {
+		d.Layers = append(d.Layers, blobName(l.Descriptor.Digest))
+	}
+	return d
+}
+
+func topDigest(img *Image) digest.Digest {
+	if n := len(img.Layers); n > 0 {
+		return img.Layers[n-1].Descriptor.Digest
+	}
+	return img.ID()
+}
+
+// onePlatform picks the image of this machine, else the first whose layers
+// are there.
+func (s *Store) onePlatform(ctx context.Context, desc ocispec.Descriptor) (*Image, error) {
+	img, err := s.Image(ctx, desc, nil)
+	if err == nil || !errors.Is(err, ErrNotFound) {
+		return img, err
+	}
+	images, listErr := indexImages(ctx, s, desc, 0)
+	if listErr != nil {
+		return nil, err
+	}
+	for _, m := range images {
+		if other, otherErr := s.Image(ctx, m, nil); otherErr == nil {
+			return other, nil
+		}
+	}
+	return nil, err
+}
+
+func (a *archivePlan) write(ctx context.Context, w io.Writer) error {
+	tw := tar.NewWriter(w)
+	buf := make([]byte, readSize)
+	for _, e := range a.entries {
+		if err := a.writeEntry(ctx, tw, e, buf); err != nil {
+			return fmt.Errorf("write %s: %w", e.name, err)
+		}
+	}
+	return tw.Close()
+}
+
+func (a *archivePlan) writeEntry(ctx context.Context, tw *tar.Writer, e archiveEntry, buf []byte) error {
+	h := &tar.Header{
+		Typeflag: tar.TypeReg, Name: e.name, Mode: 0o644, Size: int64(len(e.text)),
+		ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR,
+	}
+	switch {
+	case e.dir:
+		h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		return tw.WriteHeader(h)
+	case e.blob.Digest == "":
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+		_, err := tw.Write(e.text)
+		return err
+	}
+	r, err := a.store.Blob(ctx, e.blob)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	h.Size = e.blob.Size
+	if h.Size > 8<<30-1 {
+		h.Format = tar.FormatGNU
+	}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{tw}, r, buf)
+	return err
+}

@@ -1,0 +1,270 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Compressor wraps a writer in a compressing one. The same input must give the
+// same output on every machine.
+type Compressor func(io.Writer) (io.WriteCloser, error)
+
+// Compression is an algorithm, its level, and the function that does it.
+type Compression struct {
+	Algorithm string // "gzip" or "zstd"
+	Level     int
+	New       Compressor
+}
+
+// compressedType is the media type of a layer after compression; empty when
+// the layer is compressed already or is no layer.
+func (c Compression) compressedType(mediaType string) (string, error) {
+	if c.Algorithm != "gzip" && c.Algorithm != "zstd" {
+		return "", fmt.Errorf("compression %q is not known (gzip and zstd are)", c.Algorithm)
+	}
+	switch mediaType {
+	case ocispec.MediaTypeImageLayer, nondistributable:
+		return mediaType + "+" + c.Algorithm, nil
+	case dockerLayer:
+		return mediaType + "." + c.Algorithm, nil
+	}
+	return "", nil
+}
+
+// Compress gives the compressed form of an uncompressed layer; of any other
+// descriptor, the same. What it gave is remembered, so that the work is done
+// once for all processes.
+func (s *Store) Compress(ctx context.Context, layer ocispec.Descriptor, c Compression) (ocispec.Descriptor, error) {
+	mediaType, err := c.compressedType(layer.MediaType)
+	if err != nil || mediaType == "" {
+		return layer, err
+	}
+	name := fmt.Sprintf("%s.%s-%d", layer.Digest.Encoded(), c.Algorithm, c.Level)
+	unlock, err := s.Lock(ctx, "compress-"+name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer unlock()
+	done, ok := s.compressed(name)
+	if !ok {
+		if done, err = s.compressBlob(ctx, layer, c); err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
+		}
+		if err := s.rememberCompressed(name, done); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+	}
+	layer.MediaType, layer.Digest, layer.Size = mediaType, done.Digest, done.Size
+	return layer, nil
+}
+
+// compressed finds the remembered form, if it is still there.
+func (s *Store) compressed(name string) (ocispec.Descriptor, bool) {
+	desc, err := readMemo(s.path("cache", "blobs", name))
+	if err != nil {
+		return ocispec.Descriptor{}, false
+	}
+	return s.have(desc)
+}
+
+func readMemo(path string) (ocispec.Descriptor, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var desc ocispec.Descriptor
+	if err := json.Unmarshal(text, &desc); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return desc, checkDescriptor(desc)
+}
+
+func (s *Store) rememberCompressed(name string, desc ocispec.Descriptor) error {
+	text, err := json.Marshal(ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size})
+	if err != nil {
+		return err
+	}
+	dir := s.path("cache", "blobs")
+	return s.explain("remember compressed layer", s.disk.replace(dir, dir+"/"+name, text))
+}
+
+func (s *Store) compressBlob(ctx context.Context, layer ocispec.Descriptor, c Compression) (ocispec.Descriptor, error) {
+	in, err := s.Blob(ctx, layer)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer in.Close()
+	out, err := s.Create()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer out.Abort()
+	z, err := c.New(out)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{z}, in, make([]byte, readSize))
+	if closeErr := z.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return out.Commit(ocispec.Descriptor{})
+}
+
+// compressedLayer is one remembered compression.
+type compressedLayer struct {
+	path       string
+	layer      digest.Digest
+	compressed ocispec.Descriptor
+}
+
+func (s *Store) compressedLayers() ([]compressedLayer, error) {
+	dir := s.path("cache", "blobs")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []compressedLayer
+	for _, e := range entries {
+		hex, how, _ := strings.Cut(e.Name(), ".")
+		algorithm, level, _ := strings.Cut(how, "-")
+		_, err := strconv.Atoi(level)
+		d := digest.NewDigestFromEncoded(digest.SHA256, hex)
+		if err != nil || algorithm == "" || d.Validate() != nil {
+			continue
+		}
+		path := dir + "/" + e.Name()
+		if desc, err := readMemo(path); err == nil {
+			list = append(list, compressedLayer{path, d, desc})
+		}
+	}
+	return list, nil
+}
+
+// PortableOptions says how Portable compresses.
+type PortableOptions struct {
+	Compression Compression
+}
+
+// Portable gives the image as it leaves the machine: its uncompressed layers
+// replaced by compressed ones, in a new manifest or index that is stored and
+// has no name. An image without uncompressed layers is given back as it is,
+// digest and all. Of an index of which only some images are in the store,
+// these make a new index, or just the image if there is one alone. Hold a
+// lease until the result is used.
+func (s *Store) Portable(ctx context.Context, desc ocispec.Descriptor, o PortableOptions) (ocispec.Descriptor, error) {
+	out, err := s.portable(ctx, desc, o, 0)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("make image portable: %w", err)
+	}
+	return out, nil
+}
+
+func (s *Store) portable(ctx context.Context, desc ocispec.Descriptor, o PortableOptions, depth int) (ocispec.Descriptor, error) {
+	doc, err := readDocument(ctx, s, desc)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	s.Use(desc.Digest)
+	if doc.index != nil {
+		if depth > maxDepth {
+			return ocispec.Descriptor{}, fmt.Errorf("index %s: more than %d indexes within each other", desc.Digest, maxDepth)
+		}
+		return s.portableIndex(ctx, desc, doc.index, o, depth)
+	}
+	return s.portableManifest(ctx, desc, doc.manifest, o)
+}
+
+func (s *Store) portableManifest(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest, o PortableOptions) (ocispec.Descriptor, error) {
+	s.Use(m.Config.Digest)
+	g, groupCtx := errgroup.WithContext(ctx)
+	g.SetLimit(2) // the compressor is parallel in itself
+	layers := make([]ocispec.Descriptor, len(m.Layers))
+	for i, l := range m.Layers {
+		g.Go(func() (err error) {
+			s.Use(l.Digest)
+			layers[i], err = s.Compress(groupCtx, l, o.Compression)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	same := true
+	for i := range layers {
+		same = same && layers[i].Digest == m.Layers[i].Digest
+	}
+	if same {
+		return desc, nil
+	}
+	m.Layers = layers
+	return s.replaceDocument(ctx, desc, m)
+}
+
+// replaceDocument stores doc and gives desc with its digest and size.
+func (s *Store) replaceDocument(ctx context.Context, desc ocispec.Descriptor, doc any) (ocispec.Descriptor, error) {
+	stored, err := s.putDocument(ctx, desc.MediaType, doc)
+	desc.Digest, desc.Size = stored.Digest, stored.Size
+	return desc, err
+}
+
+func (s *Store) portableIndex(ctx context.Context, desc ocispec.Descriptor, index *ocispec.Index, o PortableOptions, depth int) (ocispec.Descriptor, error) {
+	moved := make(map[string]string)
+	var images []ocispec.Descriptor
+	changed := false
+	for _, child := range index.Manifests {
+		if !s.Use(child.Digest) {
+			changed = true
+			continue
+		}
+		out := child
+		if isIndexType(child.MediaType) || isManifestType(child.MediaType) {
+			var err error
+			if out, err = s.portable(ctx, child, o, depth+1); err != nil {
+				return ocispec.Descriptor{}, err
+			}
+		}
+		changed = changed || out.Digest != child.Digest
+		moved[child.Digest.String()] = out.Digest.String()
+		images = append(images, out)
+	}
+	switch {
+	case len(images) == 0 && len(index.Manifests) > 0:
+		return ocispec.Descriptor{}, fmt.Errorf("index %s: every image of it is %w", desc.Digest, ErrNotFound)
+	case !changed:
+		return desc, nil
+	case len(images) == 1 && len(index.Manifests) > 1:
+		return images[0], nil
+	}
+	index.Manifests = redirectAttestations(images, moved)
+	return s.replaceDocument(ctx, desc, index)
+}
+
+// redirectAttestations lets attestations name the manifests that took the
+// place of those they were made for.
+func redirectAttestations(list []ocispec.Descriptor, moved map[string]string) []ocispec.Descriptor {
+	const key = "vnd.docker.reference.digest"
+	for i, d := range list {
+		to, ok := moved[d.Annotations[key]]
+		if !ok {
+			continue
+		}
+		list[i].Annotations = make(map[string]string, len(d.Annotations))
+		for k, v := range d.Annotations {
+			list[i].Annotations[k] = v
+		}
+		list[i].Annotations[key] = to
+	}
+	return list
+}

@@ -1,0 +1,65 @@
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Import makes an image with one layer of a root file system tar. The tar must
+// be uncompressed and whole; it is stored as it is. The config's platform is
+// this machine's where it names none, and its history one entry where it has
+// none. Hold a lease until the image has a name.
+func (s *Store) Import(ctx context.Context, r io.Reader, cfg Config) (ocispec.Descriptor, error) {
+	layer, err := s.importLayer(ctx, r)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("import: %w", err)
+	}
+	if cfg.OS == "" && cfg.Architecture == "" {
+		cfg.Platform = HostPlatform()
+	}
+	if len(cfg.History) == 0 {
+		cfg.History = []ocispec.History{{Created: cfg.Created, Comment: "imported from a tar archive"}}
+	}
+	return s.Assemble(ctx, cfg, []Layer{layer})
+}
+
+func (s *Store) importLayer(ctx context.Context, r io.Reader) (Layer, error) {
+	w, err := s.Create()
+	if err != nil {
+		return Layer{}, err
+	}
+	defer w.Abort()
+	copied := io.TeeReader(&contextReader{ctx, r}, struct{ io.Writer }{w})
+	if err := checkTar(copied); err != nil {
+		return Layer{}, err
+	}
+	// What follows the last entry belongs to the layer's bytes too.
+	if _, err := io.CopyBuffer(io.Discard, copied, make([]byte, readSize)); err != nil {
+		return Layer{}, fmt.Errorf("read tar: %w", err)
+	}
+	desc, err := w.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
+	return Layer{Descriptor: desc, DiffID: desc.Digest}, err
+}
+
+// checkTar reads the tar to its end.
+func checkTar(r io.Reader) error {
+	tr := tar.NewReader(r)
+	for n := 0; ; n++ {
+		_, err := tr.Next()
+		switch {
+		case err == io.EOF && n == 0:
+			return errors.New("the tar archive is empty")
+		case err == io.EOF:
+			return nil
+		case errors.Is(err, tar.ErrHeader) && n == 0:
+			return errors.New("it is not a tar archive")
+		case err != nil:
+			return fmt.Errorf("read tar: %w", err)
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// annotationName holds the full name of an image, as containerd writes it.
+const annotationName = "io.containerd.image.name"
+
+// maxIndexFile bounds index.json: some hundred thousand tags.
+const maxIndexFile = 64 << 20
+
+// Reference is one line of the reference table. The descriptor is without the
+// annotations that hold the name.
+type Reference struct {
+	Ref        Ref
+	Descriptor ocispec.Descriptor
+}
+
+func newIndex() *ocispec.Index {
+	return &ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageIndex,
+	}
+}
+
+func encodeIndex(index *ocispec.Index) []byte {
+	if index.Manifests == nil {
+		index.Manifests = []ocispec.Descriptor{}
+	}
+	text, err := json.Marshal(index)
+	if err != nil {
+		panic("internal error: encode index: " + err.Error())
+	}
+	return text
+}
+
+func (s *Store) readIndex() (*ocispec.Index, error) {
+	f, err := os.Open(s.path(ocispec.ImageIndexFile))
+	if err != nil {
+		return nil, s.explain("read index.json", err)
+	}
+	defer f.Close()
+	text, err := readLimited(f, maxIndexFile)
+	if err != nil {
+		return nil, fmt.Errorf("read index.json: %w", err)
+	}
+	return decodeTable(text)
+}
+
+// decodeTable reads an index.json, whoever wrote it.
+func decodeTable(text []byte) (*ocispec.Index, error) {
+	var index ocispec.Index
+	if err := json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &index); err != nil {
+		return nil, fmt.Errorf("read index.json: %w", err)
+	}
+	if index.SchemaVersion != 2 {
+		return nil, fmt.Errorf("read index.json: schema version %d is not supported", index.SchemaVersion)
+	}
+	for i, m := range index.Manifests {
+		if err := m.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("read index.json: entry %d: digest %q: %w", i, string(m.Digest), err)
+		}
+	}
+	return &index, nil
+}
+
+// entryRef is the name of an entry of the table; not ok without a readable one.
+func entryRef(m ocispec.Descriptor) (Ref, bool) {
+	for _, key := range []string{annotationName, ocispec.AnnotationRefName} {
+		name := m.Annotations[key]
+		if name == "" {
+			continue
+		}
+		if ref, err := ParseRef(name); err == nil && ref.digest == "" {
+			return ref.WithDefaultTag(), true
+		}
+	}
+	return Ref{}, false
+}
+
+// withName adds the name annotations to a descriptor, withoutName removes them.
+func withName(desc ocispec.Descriptor, short, full string) ocispec.Descriptor {
+	desc = withoutName(desc)
+	if desc.Annotations == nil {
+		desc.Annotations = make(map[string]string, 2)
+	}
+	desc.Annotations[ocispec.AnnotationRefName] = short
+	desc.Annotations[annotationName] = full
+	return desc
+}
+
+func withoutName(desc ocispec.Descriptor) ocispec.Descriptor {
+	rest := maps.Clone(desc.Annotations)
+	delete(rest, ocispec.AnnotationRefName)
+	delete(rest, annotationName)
+	if len(rest) == 0 {
+		rest = nil
+	}
+	desc.Annotations = rest
+	return desc
+}
+
+// changeIndex lets change edit the table under its lock. Nothing is written
+// when it reports no change.
+func (s *Store) changeIndex(ctx context.Context, change func(*ocispec.Index) (bool, error)) error {
+	unlock, err := s.lock(ctx, lockIndex)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	index, err := s.readIndex()
+	if err != nil {
+		return err
+	}
+	changed, err := change(index)
+	if err != nil || !changed {
+		return err
+	}
+	err = s.disk.replace(s.path("ingest"), s.path(ocispec.ImageIndexFile), encodeIndex(index))
+	return s.explain("write index.json", err)
+}
+
+// Tag lets ref (with the tag latest if it has none) name the image, in place
+// of what it named before. Everything the image needs must be in the store,
+// else the error is ErrNotFound; it is made durable first. Of an index, the
+// images that are there suffice.
+func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error {
+	ref = ref.WithDefaultTag()
+	if ref.IsZero() || ref.digest != "" {
+		return &RefError{Name: ref.String(), Err: errTagName}
+	}
+	// The slow part is done before the lock. Under it everything is marked as
+	// used once more: a prune that read the table earlier sees that.
+	needs, err := s.useAll(ctx, desc)
+	if err != nil {
+		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
+	}
+	if err := s.Sync(ctx, needs...); err != nil {
+		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
+	}
+	err = s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
+		for _, d := range needs {
+			if !s.Use(d) {
+				return false, missing(d)
+			}
+		}
+		return setEntry(index, ref, desc), nil
+	})
+	if err != nil {
+		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
+	}
+	return nil
+}
+
+var errTagName = fmt.Errorf("a tag needs a name without a digest")
+
+// setEntry reports whether the table was changed.
+func setEntry(index *ocispec.Index, ref Ref, desc ocispec.Descriptor) bool {
+	entry := withName(desc, ref.Familiar(), ref.String())
+	at := slices.IndexFunc(index.Manifests, func(m ocispec.Descriptor) bool { return isNamed(m, ref) })
+	if at < 0 {
+		index.Manifests = append(index.Manifests, entry)
+		return true
+	}
+	before := len(index.Manifests)
+	same := sameEntry(index.Manifests[at], entry)
+	index.Manifests[at] = entry
+	rest := slices.DeleteFunc(index.Manifests[at+1:], func(m ocispec.Descriptor) bool { return isNamed(m, ref) })
+	index.Manifests = index.Manifests[:at+1+len(rest)]
+	return !same || len(index.Manifests) != before
+}
+
+func sameEntry(a, b ocispec.Descriptor) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+func isNamed(m ocispec.Descriptor, ref Ref) bool {
+	have, ok := entryRef(m)
+	return ok && have == ref
+}
+
+// Untag removes a name. The image stays until a prune. A name that is not
+// there is ErrNotFound.
+func (s *Store) Untag(ctx context.Context, ref Ref) error {
+	ref = ref.WithDefaultTag()
+	err := s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
+		before := len(index.Manifests)
+		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return isNamed(m, ref) })
+		if len(index.Manifests) == before {
+			return false, ErrNotFound
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("untag %s: %w", ref.Familiar(), err)
+	}
+	return nil
+}
+
+// References lists the names in the order of their full text.
+func (s *Store) References(ctx context.Context) ([]Reference, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	return tableReferences(index), nil
+}
+
+func tableReferences(index *ocispec.Index) []Reference {
+	var list []Reference
+	seen := make(map[Ref]bool)
+	for _, m := range index.Manifests {
+		ref, ok := entryRef(m)
+		if !ok || seen[ref] {
+			continue
+		}
+		seen[ref] = true
+		list = append(list, Reference{ref, withoutName(m)})
+	}
+	slices.SortFunc(list, func(a, b Reference) int { return compareRefs(a.Ref, b.Ref) })
+	return list
+}
+
+func compareRefs(a, b Ref) int {
+	switch x, y := a.String(), b.String(); {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+// Lookup finds what a name stands for. A reference with a digest finds an
+// image of that repository with that digest, whatever its tag. What is not
+// there is ErrNotFound.
+func (s *Store) Lookup(ctx context.Context, ref Ref) (ocispec.Descriptor, error) {
+	list, err := s.References(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	ref = ref.WithDefaultTag()
+	for _, r := range list {
+		if matches(r, ref) {
+			return r.Descriptor, nil
+		}
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("image %s: %w", ref.Familiar(), ErrNotFound)
+}
+
+func matches(r Reference, want Ref) bool {
+	if want.digest == "" {
+		return r.Ref == want
+	}
+	return r.Ref.host == want.host && r.Ref.repo == want.repo && r.Descriptor.Digest == want.digest
+}
+
+func digestsOf(descs []ocispec.Descriptor) []digest.Digest {
+	list := make([]digest.Digest, 0, len(descs))
+	for _, d := range descs {
+		list = append(list, d.Digest)
+	}
+	return list
+}

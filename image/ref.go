@@ -1,0 +1,154 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+)
+
+const defaultTag = "latest"
+
+// Ref is an image reference in normal form: a registry host, a repository,
+// and a tag, a digest, both or neither. Values can be compared with ==. The
+// zero value names nothing.
+type Ref struct {
+	host, repo, tag string
+	digest          digest.Digest
+}
+
+// RefError says what is wrong with the text of a reference.
+type RefError struct {
+	Name string
+	Err  error
+	Hint string // may be empty
+}
+
+// Error says what is wrong and, where that is known, what may have been meant.
+func (e *RefError) Error() string {
+	text := fmt.Sprintf("invalid image reference %q: %v", e.Name, e.Err)
+	if e.Hint != "" {
+		text += " (" + e.Hint + ")"
+	}
+	return text
+}
+
+// Unwrap is the cause.
+func (e *RefError) Unwrap() error { return e.Err }
+
+// ParseRef reads a reference as Docker does: app stands for
+// docker.io/library/app, and no tag is added. Errors are *RefError.
+func ParseRef(s string) (Ref, error) {
+	named, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		return Ref{}, refError(s, err)
+	}
+	r := Ref{host: reference.Domain(named), repo: reference.Path(named)}
+	if tagged, ok := named.(reference.Tagged); ok {
+		r.tag = tagged.Tag()
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		r.digest = digested.Digest()
+	}
+	return r, nil
+}
+
+func refError(s string, err error) error {
+	e := &RefError{Name: s, Err: err}
+	lower := strings.ToLower(s)
+	_, lowerErr := reference.ParseNormalizedNamed(lower)
+	switch {
+	case strings.TrimSpace(s) == "":
+		e.Err = errors.New("it is empty")
+	case strings.Contains(s, "://"):
+		e.Err = errors.New("it is a URL")
+		e.Hint = "leave the " + s[:strings.Index(s, "://")+3] + " out"
+	case hexID.MatchString(s) && len(s) == 64:
+		e.Err = errors.New("it is an image id")
+		e.Hint = "a name cannot be 64 hexadecimal digits"
+	case lower != s && lowerErr == nil && lowerRepository(s) != s:
+		e.Err = errors.New("the repository has upper-case letters")
+		e.Hint = "did you mean " + lowerRepository(s) + "?"
+	}
+	return e
+}
+
+// lowerRepository lowers all but the tag.
+func lowerRepository(s string) string {
+	slash := strings.LastIndexByte(s, '/')
+	colon := strings.LastIndexByte(s, ':')
+	if colon <= slash || strings.Contains(s, "@") {
+		return strings.ToLower(s)
+	}
+	return strings.ToLower(s[:colon]) + s[colon:]
+}
+
+// hexID is an image id or the beginning of one.
+var hexID = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
+
+// name is the reference without tag and digest, in the form that is given.
+func (r Ref) name() string { return r.host + "/" + r.repo }
+
+func (r Ref) suffix() string {
+	text := ""
+	if r.tag != "" {
+		text += ":" + r.tag
+	}
+	if r.digest != "" {
+		text += "@" + r.digest.String()
+	}
+	return text
+}
+
+// String is the full reference: docker.io/library/app:v1.
+func (r Ref) String() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.name() + r.suffix()
+}
+
+// Familiar is the short form that Docker shows: app:v1.
+func (r Ref) Familiar() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.familiarName() + r.suffix()
+}
+
+func (r Ref) familiarName() string {
+	if r.host != "docker.io" {
+		return r.name()
+	}
+	short, official := strings.CutPrefix(r.repo, "library/")
+	if official && !strings.Contains(short, "/") {
+		return short
+	}
+	return r.repo
+}
+
+// Host is the registry: docker.io, localhost:5000.
+func (r Ref) Host() string { return r.host }
+
+// Repository is the path within the registry: library/app.
+func (r Ref) Repository() string { return r.repo }
+
+// Tag is the tag, or empty.
+func (r Ref) Tag() string { return r.tag }
+
+// Digest is the digest, or empty.
+func (r Ref) Digest() digest.Digest { return r.digest }
+
+// IsZero reports whether r names nothing.
+func (r Ref) IsZero() bool { return r == Ref{} }
+
+// WithDefaultTag adds the tag latest where there is neither tag nor digest.
+func (r Ref) WithDefaultTag() Ref {
+	if !r.IsZero() && r.tag == "" && r.digest == "" {
+		r.tag = defaultTag
+	}
+	return r
+}
