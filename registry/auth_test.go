@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -426,5 +427,56 @@ func TestRegistryRestarts(t *testing.T) {
 	c.retry.note = func(string, string) { pauses.Add(1) }
 	if err := c.Ping(context.Background(), f.host()); err == nil || pauses.Load() != maxRetries {
 		t.Errorf("%v after %d pauses", err, pauses.Load())
+	}
+}
+
+// dialTo makes a client find a test server behind every name.
+func (tc *testClient) dialTo(f *fakeRegistry) {
+	for _, rt := range []http.RoundTripper{tc.verified, tc.unverified} {
+		rt.(*retryTransport).base.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, f.Listener.Addr().String())
+		}
+	}
+}
+
+// TestNamedInsecureHost falls back to plain http for a host that may be insecure, and for no other.
+func TestNamedInsecureHost(t *testing.T) {
+	f := newFake(t)
+	f.auth, f.user, f.password = "basic", "ann", secret
+	c := newClient(t, Options{Insecure: []string{"lab.example:5000"}})
+	c.dialTo(f)
+	warnings, err := c.Login(context.Background(), "lab.example:5000", "ann", secret)
+	if err != nil || len(warnings) != 2 || !strings.Contains(warnings[0], "plain http") {
+		t.Errorf("%q %v", warnings, err)
+	}
+	err = c.Ping(context.Background(), "safe.example:5000")
+	if e := asError(t, err); e.Hint != "if it speaks plain http, pass --insecure safe.example:5000" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestDockerHubHost asks for docker.io's images where they are served.
+func TestDockerHubHost(t *testing.T) {
+	f, have := newFake(t), newStore()
+	f.seed("library/app", "v1", have, have.image(amd64, 10))
+	c := newClient(t, Options{Insecure: []string{dockerHubHost}})
+	c.dialTo(f)
+	hosts := map[string]bool{}
+	f.fault("/v2/library", -1, func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		f.mu.Lock()
+		hosts[r.Host] = true
+		f.mu.Unlock()
+		next(w, r)
+	})
+	repo := Repository{Host: "docker.io", Name: "library/app"}
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: repo, Reference: "v1", Platform: &amd64}, newStore()); err != nil {
+		t.Fatal(err)
+	}
+	if len(hosts) != 1 || !hosts[dockerHubHost] {
+		t.Errorf("asked %v", hosts)
+	}
+	_, err := c.Resolve(context.Background(), repo, "v2")
+	if e := asError(t, err); e.Host != "docker.io" {
+		t.Errorf("got %v", err)
 	}
 }

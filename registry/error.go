@@ -192,11 +192,11 @@ func (j job) statusHint(e *Error) string {
 	case j.op == "login" && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
 		return "check the user name and the password (some registries want an access token)"
 	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden, e.Code == "DENIED", e.Code == "UNAUTHORIZED":
-		if j.op == "push" {
+		if j.op == opPush {
 			return login + " with an account that may push there"
 		}
 		return "check the name, or " + login
-	case e.Status == http.StatusNotFound && j.op == "push":
+	case e.Status == http.StatusNotFound && j.op == opPush:
 		return "check the name; some registries want the repository to be created first"
 	case e.Status == http.StatusNotFound && j.repo.Name == "":
 		return "check the host: it has no registry API there"
@@ -254,7 +254,7 @@ func (j job) networkHint(err error) string {
 		return "check the host's name and the network"
 	case errors.As(err, &cert):
 		return "add its authority to the system's (or SSL_CERT_FILE), or pass --insecure " + host
-	case errors.As(err, &noTLS):
+	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return "if it speaks plain http, pass --insecure " + host
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "check that a registry listens at " + host

@@ -20,6 +20,9 @@ type job struct {
 	reference string
 }
 
+// opPush is the one operation that wants more than to read, and may go without a reference.
+const opPush = "push"
+
 // newJob checks the names, which become parts of URLs.
 func (c *Client) newJob(op string, repo Repository, reference string) (job, error) {
 	j := job{c: c, op: op, repo: Repository{Host: nameHost(repo.Host), Name: repo.Name}, reference: reference}
@@ -28,6 +31,8 @@ func (c *Client) newJob(op string, repo Repository, reference string) (job, erro
 		return j, j.errorf("give host or host:port", "%q is no registry host", repo.Host)
 	case !repositoryPattern.MatchString(repo.Name) || len(repo.Name) > 255:
 		return j, j.errorf("check the name", "%q is no repository name", repo.Name)
+	case reference == "" && op != opPush:
+		return j, j.errorf("add a tag or a digest to the name", "there is no reference")
 	case reference != "" && !validReference(reference):
 		return j, j.errorf("check the tag", "%q is neither a tag nor a digest", reference)
 	}
@@ -97,7 +102,7 @@ func (j job) withScopes(ctx context.Context, e *endpoint, more []string) context
 		return ctx
 	}
 	actions := []string{auth.ActionPull}
-	if j.op == "push" {
+	if j.op == opPush {
 		actions = append(actions, auth.ActionPush)
 	}
 	scopes := append([]string{auth.ScopeRepository(j.repo.Name, actions...)}, more...)

@@ -143,6 +143,9 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings
 	if !asked {
 		warnings = append(warnings, host+" lets everybody in: the password was not checked")
 	}
+	if c.endpoint(ctx, host).scheme == "http" && !isLoopback(host) {
+		warnings = append(warnings, host+" speaks plain http: the password can be read on its way")
+	}
 	plain, err := c.storeCredential(ctx, host, cred)
 	if err != nil {
 		return warnings, j.transportError(ctx, err)

@@ -257,7 +257,7 @@ func mediaTypeOf(resp *http.Response) string {
 
 // PushManifest stores a manifest or index under a tag or its digest. What it names must be there.
 func (c *Client) PushManifest(ctx context.Context, repo Repository, reference string, desc ocispec.Descriptor, body []byte) error {
-	j, err := c.newJob("push", repo, reference)
+	j, err := c.newJob(opPush, repo, reference)
 	if err != nil {
 		return err
 	}

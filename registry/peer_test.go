@@ -89,6 +89,7 @@ func startRegistry(t *testing.T, user, password string) string {
 func skopeo(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(program(t, "skopeo"), append([]string{"--insecure-policy", "--tmpdir", t.TempDir()}, args...)...)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // where it looks for credentials, and the caller may not
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

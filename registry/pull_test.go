@@ -398,6 +398,7 @@ func TestPullErrors(t *testing.T) {
 		{"index and image", "both", "v1", "an index and an image at once"},
 		{"bad name", "App/../x", "v1", "no repository name"},
 		{"bad tag", "app", "v1/../v2", "neither a tag nor a digest"},
+		{"no reference", "app", "", "there is no reference"},
 		{"bad digest", "app", "sha256:abc", "neither a tag nor a digest"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type pusher struct {
 // Of an index, the images that the store or the registry has are sent. If some are nowhere, as after the pull of one platform, and a tag
 // is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so.
 func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
-	j, err := c.newJob("push", r.Repo, r.Reference)
+	j, err := c.newJob(opPush, r.Repo, r.Reference)
 	if err != nil {
 		return err
 	}

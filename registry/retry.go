@@ -94,7 +94,7 @@ func (r *retrier) passing(host string, err error) bool {
 	case errors.As(err, &fromHere), errors.As(err, &cert), errors.As(err, &noTLS):
 		return false
 	case errors.As(err, &dns):
-		return !dns.IsNotFound
+		return !dns.IsNotFound && !strings.Contains(dns.Err, "connection refused") // no such name; no name server at all
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		_, seen := r.seen.Load(host)
 		return seen

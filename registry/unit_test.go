@@ -282,7 +282,7 @@ type challenger struct {
 }
 
 func (c *challenger) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Header.Get("Authorization") != "" {
+	if r.Header.Get("Authorization") != "" && r.URL.Host != "" {
 		c.told = append(c.told, r.URL.Scheme+"://"+r.URL.Host)
 	}
 	return &http.Response{

@@ -38,7 +38,7 @@ type upload struct {
 // PushBlob uploads a blob unless the repository has it. open gives its bytes anew for each attempt; an error of its or of its reader's
 // is returned as it is.
 func (c *Client) PushBlob(ctx context.Context, repo Repository, desc ocispec.Descriptor, open func(context.Context) (io.ReadCloser, error)) error {
-	j, err := c.newJob("push", repo, desc.Digest.String())
+	j, err := c.newJob(opPush, repo, desc.Digest.String())
 	if err != nil {
 		return err
 	}
@@ -51,11 +51,11 @@ func (c *Client) PushBlob(ctx context.Context, repo Repository, desc ocispec.Des
 
 // MountBlob makes a blob of another repository of the same host part of repo. It is false if the registry would not, which is no error.
 func (c *Client) MountBlob(ctx context.Context, repo, from Repository, d digest.Digest) (bool, error) {
-	j, err := c.newJob("push", repo, d.String())
+	j, err := c.newJob(opPush, repo, d.String())
 	if err != nil {
 		return false, err
 	}
-	if _, err := c.newJob("mount", from, ""); err != nil {
+	if _, err := c.newJob(opPush, from, ""); err != nil {
 		return false, err
 	}
 	if dialHost(repo.Host) != dialHost(from.Host) {

@@ -1,0 +1,140 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// memStore is a Store in memory that notes the order in which things come.
+type memStore struct {
+	mu    sync.Mutex
+	blobs map[digest.Digest][]byte
+	order []digest.Digest
+	fail  error // what Put returns
+}
+
+func newStore() *memStore { return &memStore{blobs: map[digest.Digest][]byte{}} }
+
+func (s *memStore) Use(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.blobs[d]
+	return ok
+}
+
+func (s *memStore) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, ok := s.blobs[desc.Digest]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return &checkedReader{r: bytes.NewReader(body), verify: desc.Digest.Verifier()}, nil
+}
+
+// checkedReader fails at its end, as the real store's does.
+type checkedReader struct {
+	r      io.Reader
+	verify digest.Verifier
+}
+
+func (c *checkedReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	_, _ = c.verify.Write(p[:n])
+	if err == io.EOF && !c.verify.Verified() {
+		return n, fmt.Errorf("the stored blob is damaged")
+	}
+	return n, err
+}
+
+func (c *checkedReader) Close() error { return nil }
+
+func (s *memStore) Put(_ context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error) {
+	if s.fail != nil {
+		return want, s.fail
+	}
+	body, err := io.ReadAll(r)
+	if err != nil {
+		return want, err
+	}
+	if want.Digest.Algorithm().FromBytes(body) != want.Digest || int64(len(body)) != want.Size {
+		return want, fmt.Errorf("put: other content")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs[want.Digest] = body
+	s.order = append(s.order, want.Digest)
+	return want, nil
+}
+
+// add stores bytes and describes them.
+func (s *memStore) add(mediaType string, body []byte) ocispec.Descriptor {
+	d := digest.FromBytes(body)
+	s.blobs[d] = body
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}
+}
+
+func (s *memStore) addJSON(mediaType string, v any) ocispec.Descriptor {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return s.add(mediaType, body)
+}
+
+// image stores an image of a platform with layers of the given sizes.
+func (s *memStore) image(p ocispec.Platform, sizes ...int) ocispec.Descriptor {
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	m.Config = s.addJSON(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: p})
+	for i, size := range sizes {
+		m.Layers = append(m.Layers, s.add(ocispec.MediaTypeImageLayerGzip, content(p.Architecture+p.Variant+strconv.Itoa(i), size)))
+	}
+	return s.addJSON(ocispec.MediaTypeImageManifest, m)
+}
+
+// index stores an index of images, each with its platform.
+func (s *memStore) index(platforms ...ocispec.Platform) ocispec.Descriptor {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, p := range platforms {
+		desc := s.image(p, 1000)
+		desc.Platform = &p
+		index.Manifests = append(index.Manifests, desc)
+	}
+	return s.addJSON(ocispec.MediaTypeImageIndex, index)
+}
+
+// content returns size bytes that depend on the seed.
+func content(seed string, size int) []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < size; i++ {
+		b.WriteString(digest.FromString(seed + strconv.Itoa(i)).Encoded())
+	}
+	return b.Bytes()[:size]
+}
+
+// layers returns the layers of a stored image.
+func (s *memStore) layers(t *testing.T, desc ocispec.Descriptor) []ocispec.Descriptor {
+	t.Helper()
+	doc, err := parseManifest(desc.MediaType, s.blobs[desc.Digest])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc.Layers
+}
+
+var (
+	amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	armV7 = ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
+)
