@@ -62,14 +62,25 @@ func Apply(ctx context.Context, r io.Reader, root string, o ApplyOptions) (Diges
 		// An access list of the host's own that all files here would inherit.
 		_ = unix.Fremovexattr(dir.FD(), defaultACL)
 	}
-	if err := a.all(&tarReader{tar: tar.NewReader(s), offset: func() int64 { return s.n }}); err != nil {
+	err = a.all(&tarReader{tar: tar.NewReader(s), offset: func() int64 { return s.n }})
+	if filled := a.filler.finish(a.toc.Entries); filled != nil && (err == nil || errors.Is(err, errFiller)) {
+		err = filled
+	}
+	if err == nil {
+		err = a.finish()
+	}
+	if err != nil {
 		return Digests{}, nil, fmt.Errorf("apply layer: %w", err)
 	}
 	digests, err := s.finish()
 	if err != nil {
 		return Digests{}, nil, fmt.Errorf("apply layer: read tar: %w", err)
 	}
-	digests.Content = a.content.digest()
+	content := newContentHash()
+	for i := range a.toc.Entries {
+		content.add(&a.toc.Entries[i])
+	}
+	digests.Content = content.digest()
 	return digests, &a.toc, nil
 }
 
@@ -80,7 +91,7 @@ type applier struct {
 	opaque  string // the attribute of an opaque directory
 	dirs    dirCache
 	copier  *copier
-	content *contentHash
+	filler  *filler
 	toc     TOC
 	// made holds the real paths of what the tar has put there and of the directories
 	// above, in Merge format: whiteouts spare it.
@@ -105,7 +116,7 @@ func newApplier(root *rootfs.Root, o ApplyOptions) *applier {
 		options: o,
 		opaque:  trustedOverlay + "opaque",
 		copier:  newCopier(),
-		content: newContentHash(),
+		filler:  newFiller(),
 		made:    make(map[string]bool),
 	}
 	if o.UserXattr {
@@ -122,7 +133,7 @@ func (a *applier) all(r *tarReader) error {
 	for {
 		e, err := r.next()
 		if err == io.EOF {
-			return a.finish()
+			return nil
 		}
 		if err != nil {
 			return err
@@ -130,12 +141,11 @@ func (a *applier) all(r *tarReader) error {
 		if err := a.entry(&e, r.tar); err != nil {
 			return fmt.Errorf("entry %q: %w", e.Name, err)
 		}
-		a.content.add(&e)
 		a.toc.Entries = append(a.toc.Entries, e)
 	}
 }
 
-// entry applies one entry and sets its digest.
+// entry applies one entry. The digest is set then, or by the filler.
 func (a *applier) entry(e *Entry, body io.Reader) error {
 	if e.Name == "." {
 		return a.rootDir(e)

@@ -2,11 +2,9 @@ package layer
 
 import (
 	"archive/tar"
-	"errors"
 	"fmt"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/ocibuild/ocibuild/image/rootfs"
@@ -31,21 +29,29 @@ func (a *applier) create(up *openDir, base string, e *Entry, body io.Reader) err
 	return a.node(up, base, e)
 }
 
-// file makes a regular file.
+// file makes a regular file. Small ones are handed to the filler.
 func (a *applier) file(up *openDir, base string, e *Entry, body io.Reader) error {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(up.fd, base, flags, 0o600)
 	if err != nil {
 		return err
 	}
-	if up.inherits {
-		err = dropXattrs(fd, e)
+	f := newFile{
+		fd:     fd,
+		name:   e.Name,
+		index:  len(a.toc.Entries),
+		mode:   uint32(e.Mode),
+		mtime:  timespec(e.ModTime),
+		xattrs: e.Xattrs,
+		bare:   up.inherits,
 	}
-	if err == nil {
-		err = a.fill(fd, e, body)
+	f.uid, f.gid = a.options.Owner(e.UID, e.GID)
+	if e.Size <= fillLargest && e.Offset >= 0 {
+		return a.filler.add(f, body, int(e.Size))
 	}
+	err = a.content(fd, e, body)
 	if err == nil {
-		err = setTime(up.fd, base, timespec(e.ModTime))
+		err = f.describe()
 	}
 	if closed := unix.Close(fd); err == nil {
 		err = closed
@@ -53,36 +59,17 @@ func (a *applier) file(up *openDir, base string, e *Entry, body io.Reader) error
 	return err
 }
 
-// fill writes a file and then its owner, mode and attributes: writing and chown take
-// setuid bits and capabilities away.
-func (a *applier) fill(fd int, e *Entry, body io.Reader) error {
-	var err error
-	if e.Offset < 0 {
-		e.Digest, err = a.sparse(fd, e, body)
-	} else {
+// content writes the bytes of a large file or one with holes.
+func (a *applier) content(fd int, e *Entry, body io.Reader) (err error) {
+	if e.Offset >= 0 {
 		e.Digest, err = a.copier.copy(fdWriter(fd), body, e.Size, true)
-	}
-	if err != nil {
 		return err
 	}
-	uid, gid := a.options.Owner(e.UID, e.GID)
-	if err := unix.Fchown(fd, uid, gid); err != nil {
-		return fmt.Errorf("set owner %d:%d: %w", uid, gid, err)
-	}
-	if err := unix.Fchmod(fd, uint32(e.Mode)); err != nil {
-		return fmt.Errorf("set mode: %w", err)
-	}
-	return setXattrs(e, func(name, value string) error {
-		return unix.Fsetxattr(fd, name, []byte(value), 0)
-	})
-}
-
-// sparse writes a file with holes.
-func (a *applier) sparse(fd int, e *Entry, body io.Reader) (digest.Digest, error) {
 	if err := unix.Ftruncate(fd, e.Size); err != nil {
-		return "", fmt.Errorf("make a file of %d bytes: %w", e.Size, err)
+		return fmt.Errorf("make a file of %d bytes: %w", e.Size, err)
 	}
-	return a.copier.copy(&holeWriter{fd: fd}, body, e.Size, true)
+	e.Digest, err = a.copier.copy(&holeWriter{fd: fd}, body, e.Size, true)
+	return err
 }
 
 // directory makes a directory. One that is there already is kept with all that is
@@ -100,7 +87,7 @@ func (a *applier) directory(up *openDir, base string, e *Entry) error {
 		return err
 	}
 	if made == unix.EEXIST || up.inherits {
-		err = dropXattrs(fd, e)
+		err = dropXattrs(fd, e.Xattrs)
 	}
 	if err == nil {
 		err = a.describeDir(fd, e)
@@ -126,7 +113,7 @@ func (a *applier) describeDir(fd int, e *Entry) error {
 	if err := unix.Fchmod(fd, uint32(e.Mode|0o700)); err != nil {
 		return fmt.Errorf("set mode: %w", err)
 	}
-	return setXattrs(e, func(name, value string) error {
+	return setXattrs(e.Xattrs, true, func(name, value string) error {
 		if name == defaultACL {
 			return nil // that is for finish
 		}
@@ -134,14 +121,14 @@ func (a *applier) describeDir(fd int, e *Entry) error {
 	})
 }
 
-// dropXattrs removes the attributes that a file has and the entry has not.
-func dropXattrs(fd int, e *Entry) error {
+// dropXattrs removes the attributes that a file has and should not have.
+func dropXattrs(fd int, want map[string]string) error {
 	names, err := fdXattrs(fd).names()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if _, ok := e.Xattrs[name]; ok || !KeepXattr(name) {
+		if _, ok := want[name]; ok || !KeepXattr(name) {
 			continue
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil {
@@ -262,7 +249,7 @@ func (a *applier) describe(up *openDir, base string, e *Entry) error {
 		if err := unix.Fchmodat(up.fd, base, uint32(e.Mode), 0); err != nil {
 			return fmt.Errorf("set mode: %w", err)
 		}
-		err := setXattrs(e, func(name, value string) error {
+		err := setXattrs(e.Xattrs, false, func(name, value string) error {
 			return unix.Lsetxattr(procPath(up.fd, base), name, []byte(value), 0)
 		})
 		if err != nil {
@@ -272,16 +259,17 @@ func (a *applier) describe(up *openDir, base string, e *Entry) error {
 	return setTime(up.fd, base, timespec(e.ModTime))
 }
 
-// setXattrs sets an entry's attributes. A file system without user attributes or
-// access lists does not get them; capabilities must not be lost.
-func setXattrs(e *Entry, set func(name, value string) error) error {
-	for name, value := range e.Xattrs {
+// setXattrs sets attributes. A file system without user attributes or access lists
+// does not get them, nor does what is neither file nor directory (plain) get user
+// attributes; capabilities must not be lost.
+func setXattrs(xattrs map[string]string, plain bool, set func(name, value string) error) error {
+	for name, value := range xattrs {
 		err := set(name, value)
 		if err == unix.ENOTSUP && name != capability {
 			continue
 		}
-		if err == unix.EPERM && e.Type != tar.TypeReg && e.Type != tar.TypeDir {
-			continue // user attributes are for files and directories
+		if err == unix.EPERM && !plain {
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("set attribute %s: %w", name, err)
@@ -322,51 +310,4 @@ func (a *applier) remove(up *openDir, base string) error {
 		return fmt.Errorf("remove what is in the way: %w", err)
 	}
 	return nil
-}
-
-// fdWriter writes to a file descriptor.
-type fdWriter int
-
-func (fd fdWriter) Write(p []byte) (int, error) {
-	for done := 0; done < len(p); {
-		n, err := unix.Write(int(fd), p[done:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return done, fmt.Errorf("write content: %w", err)
-		}
-		done += n
-	}
-	return len(p), nil
-}
-
-// holeWriter writes to a file that is all zeros already, and leaves out the blocks
-// that are to be.
-type holeWriter struct {
-	fd     int
-	offset int64
-}
-
-func (w *holeWriter) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		b := rest[:min(len(rest), 4096)]
-		rest = rest[len(b):]
-		if !allZero(b) {
-			if n, err := unix.Pwrite(w.fd, b, w.offset); err != nil || n < len(b) {
-				return 0, fmt.Errorf("write content: %w", errors.Join(err, io.ErrShortWrite))
-			}
-		}
-		w.offset += int64(len(b))
-	}
-	return len(p), nil
-}
-
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -108,7 +108,7 @@ func (a *applier) imply(real string, mtime time.Time) (int, error) {
 		return -1, err
 	}
 	e := Entry{Type: tar.TypeDir, Mode: 0o755, ModTime: mtime}
-	if err = dropXattrs(fd, &e); err == nil {
+	if err = dropXattrs(fd, nil); err == nil {
 		err = a.describeDir(fd, &e)
 	}
 	if err != nil {
