@@ -409,3 +409,33 @@ func TestPullErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestHTTP2 breaks uploads and downloads off in HTTP/2, whose errors are others.
+func TestHTTP2(t *testing.T) {
+	f, have := newFake(t), newStore()
+	f.Server.Close()
+	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("%s came by %s", r.URL, r.Proto)
+		}
+		f.serve(w, r)
+	}))
+	f.EnableHTTP2 = true
+	f.StartTLS()
+	t.Cleanup(f.Close)
+	desc := have.image(amd64, 3<<20)
+	layer := have.layers(t, desc)[0].Digest.String()
+	f.fault("PUT /v2/app/blobs/uploads/", 1, cutUpload)
+	f.fault("PUT /v2/app/blobs/uploads/", 1, status(http.StatusServiceUnavailable))
+	f.fault("GET /v2/app/blobs/"+layer, 2, cut(1<<20))
+	c, into := newClient(t, Options{Insecure: []string{f.host()}}), newStore()
+	if err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, into); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(into.blobs[digest.Digest(layer)], have.blobs[digest.Digest(layer)]) || len(c.pauses) < 4 {
+		t.Errorf("after %d pauses", len(c.pauses))
+	}
+}
