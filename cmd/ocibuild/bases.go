@@ -70,14 +70,15 @@ func (b *bases) stored(ctx context.Context, ref image.Ref, p ocispec.Platform) (
 	return img, nil
 }
 
-// pull fetches ref and names it.
+// pull fetches ref and names it. A name with a digest is not given to the
+// image: the digest finds it.
 func (b *bases) pull(ctx context.Context, ref image.Ref, p ocispec.Platform) (ocispec.Descriptor, error) {
 	r := b.show.begin("pull "+ref.String(), repositoryName(ref))
 	desc, err := b.client.Pull(ctx, registry.PullRequest{
 		Repo: repository(ref), Reference: remoteReference(ref), Platform: &p,
 	}, b.store)
 	b.show.end(r, err)
-	if err != nil {
+	if err != nil || ref.Digest() != "" {
 		return desc, err
 	}
 	return desc, b.store.Tag(ctx, ref, desc)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
 )
 
@@ -42,7 +43,7 @@ func (c *fsckCommand) Run(ctx context.Context, s *session) error {
 	}
 	if len(faults) > 0 {
 		return &storeError{
-			msg:  fmt.Sprintf("%d faults in %s", len(faults), st.Root()),
+			msg:  fmt.Sprintf("faults in %s: %d", st.Root(), len(faults)),
 			hint: "pull, load or build the images named above again: what is damaged is then replaced",
 		}
 	}
@@ -53,20 +54,23 @@ func (c *fsckCommand) Run(ctx context.Context, s *session) error {
 	return err
 }
 
+// fsckFault is what fsck --json prints for a fault: of a file, or of the
+// image that a name stands for.
+type fsckFault struct {
+	Path   string        `json:"path,omitempty"`
+	Name   string        `json:"name,omitempty"`
+	Digest digest.Digest `json:"digest,omitempty"`
+	Error  string        `json:"error"`
+}
+
 func (c *fsckCommand) print(s *session, f image.Fault) error {
-	name := ""
+	if !c.json {
+		_, err := fmt.Fprintln(s.out, sanitizeText(f.String()))
+		return err
+	}
+	fault := fsckFault{Path: f.Path, Digest: f.Digest, Error: message(f.Err)}
 	if !f.Ref.IsZero() {
-		name = f.Ref.Familiar()
+		fault.Name = f.Ref.Familiar()
 	}
-	if c.json {
-		return writeJSONLine(s.out, map[string]string{
-			"path": f.Path, "digest": string(f.Digest), "name": name, "error": f.Err.Error(),
-		})
-	}
-	line := f.Path
-	if name != "" {
-		line += " (" + name + ")"
-	}
-	_, err := fmt.Fprintf(s.out, "%s: %s\n", line, message(f.Err))
-	return err
+	return writeJSONLine(s.out, fault)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image"
@@ -76,7 +75,8 @@ type remover struct {
 
 type removed struct {
 	desc ocispec.Descriptor
-	id   digest.Digest
+	// id and manifest are those of the image for this machine, if it can be read.
+	id, manifest digest.Digest
 }
 
 func (r *remover) remove(ctx context.Context, name string) error {
@@ -84,9 +84,9 @@ func (r *remover) remove(ctx context.Context, name string) error {
 	if err != nil {
 		return missingImage(name, err)
 	}
-	var id digest.Digest
+	gone := removed{desc: desc, id: desc.Digest}
 	if img, err := openImage(ctx, r.store, desc); err == nil {
-		id = img.ID()
+		gone.id, gone.manifest = img.ID(), img.Descriptor.Digest
 	}
 	for _, ref := range refs {
 		if err := r.store.Untag(ctx, ref); err != nil && !errors.Is(err, image.ErrNotFound) {
@@ -98,7 +98,7 @@ func (r *remover) remove(ctx context.Context, name string) error {
 	}
 	left, err := r.namesOf(ctx, desc.Digest)
 	if err == nil && len(left) == 0 {
-		r.gone = append(r.gone, removed{desc, id})
+		r.gone = append(r.gone, gone)
 	}
 	return err
 }
@@ -158,11 +158,7 @@ func (r *remover) collect(ctx context.Context) error {
 		return err
 	}
 	for _, g := range r.gone {
-		id := g.id
-		if id == "" {
-			id = g.desc.Digest
-		}
-		if _, err := fmt.Fprintf(r.s.out, "Deleted: %s\n", id); err != nil {
+		if _, err := fmt.Fprintf(r.s.out, "Deleted: %s\n", g.id); err != nil {
 			return err
 		}
 	}
@@ -176,17 +172,20 @@ func (r *remover) keep(ctx context.Context) ([]digest.Digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	images, err := listImages(ctx, r.s, true)
+	named, err := listImages(ctx, r.s, false)
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range images {
-		gone := slices.ContainsFunc(r.gone, func(g removed) bool {
-			return g.desc.Digest == i.desc.Digest || g.id == i.id()
-		})
-		if !gone {
-			out = append(out, imageBlobs(i)...)
-		}
+	var without []digest.Digest
+	for _, g := range r.gone {
+		without = append(without, g.desc.Digest, g.manifest)
+	}
+	others, err := danglingImages(ctx, r.store, named, without)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range others {
+		out = append(out, imageBlobs(i)...)
 	}
 	return out, nil
 }

@@ -304,7 +304,7 @@ func cmdAsUser(ts *testscript.TestScript, neg bool, args []string) {
 	if os.Geteuid() == 0 {
 		ts.Check(openTo(u, ts.Getenv("WORK"), filepath.Dir(c.Path)))
 		c = scriptProcess(ts, "setpriv", append([]string{
-			"--reuid=" + u.Uid, "--regid=" + u.Gid, "--init-groups", "--inh-caps=-all", "--no-new-privs=0", c.Path,
+			"--reuid=" + u.Uid, "--regid=" + u.Gid, "--init-groups", "--inh-caps=-all", c.Path,
 		}, args[1:]...)...)
 	}
 	var out, errOut bytes.Buffer

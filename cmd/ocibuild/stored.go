@@ -96,14 +96,18 @@ func listImages(ctx context.Context, s *session, all bool) ([]*stored, error) {
 	if !all {
 		return out, nil
 	}
-	loose, err := danglingImages(ctx, st, out)
+	loose, err := danglingImages(ctx, st, out, nil)
 	return append(out, loose...), err
 }
 
-// danglingImages gives the images that no name leads to. They are found among
-// the blobs, since nothing lists them.
-func danglingImages(ctx context.Context, st *image.Store, named []*stored) ([]*stored, error) {
+// danglingImages gives the images that no name leads to, but not those in
+// without: looking at an image marks it as used. They are found among the
+// blobs, since nothing lists them.
+func danglingImages(ctx context.Context, st *image.Store, named []*stored, without []digest.Digest) ([]*stored, error) {
 	known := map[digest.Digest]bool{}
+	for _, d := range without {
+		known[d] = true
+	}
 	for _, i := range named {
 		known[i.desc.Digest], known[i.img.Descriptor.Digest], known[i.id()] = true, true, true
 		if isIndex(i.desc.MediaType) {
