@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -18,12 +19,14 @@ type Ignore struct {
 	mu         sync.Mutex // the matcher compiles patterns when it first meets them
 	matcher    *patternmatcher.PatternMatcher
 	exceptions []string // the patterns behind "!", slash-separated
+	ends       []ends   // of every pattern
 }
 
 // Match is what the patterns said of one path. Handing a directory's Match to
 // its children saves matching the directory again for each of them.
 type Match struct {
 	Excluded bool
+	asked    bool // it comes from Excluded
 	info     patternmatcher.MatchInfo
 }
 
@@ -55,6 +58,7 @@ func ParseIgnore(r io.Reader) (*Ignore, error) {
 	}
 	ig := &Ignore{matcher: matcher}
 	for _, p := range matcher.Patterns() {
+		ig.ends = append(ig.ends, endsOf(p.String()))
 		if p.Exclusion() {
 			ig.exceptions = append(ig.exceptions, p.String())
 		}
@@ -83,14 +87,16 @@ func checkIgnoreLine(line string) error {
 }
 
 // Excluded tells whether a path is left out. The path is relative to the
-// context and slash-separated. parent is what Excluded gave for the path's
-// directory; the zero Match, which a path at the top has, is always right but
-// makes the matcher look at every directory above.
+// context, clean and slash-separated. parent is what Excluded gave for the
+// path's directory; a path at the top has the zero Match. Elsewhere the zero
+// Match makes the matcher look at every directory above, and gives another
+// answer than a walk does where exceptions and exclusions of directories
+// interleave; the walk is what BuildKit does.
 func (ig *Ignore) Excluded(name string, parent Match) (Match, error) {
 	if ig == nil {
 		return Match{}, nil
 	}
-	if parent.Excluded && len(ig.exceptions) == 0 {
+	if parent.Excluded && len(ig.exceptions) == 0 || parent.asked && !ig.mayMatch(name) {
 		return parent, nil
 	}
 	ig.mu.Lock()
@@ -99,7 +105,52 @@ func (ig *Ignore) Excluded(name string, parent Match) (Match, error) {
 	if err != nil {
 		return Match{}, fmt.Errorf("match %s against %s: %w", name, ignoreName, err)
 	}
-	return Match{Excluded: excluded, info: info}, nil
+	return Match{Excluded: excluded, asked: true, info: info}, nil
+}
+
+// mayMatch tells whether a pattern may match the path itself. Where none does
+// the path shares its directory's Match; that is the case for most files of
+// most contexts, and spares them the regular expressions.
+func (ig *Ignore) mayMatch(name string) bool {
+	for _, e := range ig.ends {
+		if strings.HasPrefix(name, e.prefix) && strings.HasSuffix(name, e.suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// ends are what every match of a pattern begins and ends with.
+type ends struct{ prefix, suffix string }
+
+// endsOf may give less than there is, never more.
+func endsOf(pattern string) ends {
+	const special = `*?[]\`
+	first, last := strings.IndexAny(pattern, special), strings.LastIndexAny(pattern, special)
+	switch {
+	case !plainPattern(pattern):
+		return ends{}
+	case first < 0:
+		return ends{pattern, pattern}
+	}
+	e := ends{prefix: pattern[:first], suffix: pattern[last+1:]}
+	switch pattern[last] {
+	case '*':
+		if last > 0 && pattern[last-1] == '*' {
+			e.suffix = strings.TrimPrefix(e.suffix, "/") // **/ may match nothing at all
+		}
+	case '\\':
+		_, size := utf8.DecodeRuneInString(e.suffix)
+		e.suffix = e.suffix[size:]
+	}
+	return e
+}
+
+// plainPattern tells whether a pattern means what it looks like. The matcher
+// lets some signs of regular expressions through as such, and reads what is
+// not UTF-8 in its own way.
+func plainPattern(pattern string) bool {
+	return utf8.ValidString(pattern) && !strings.ContainsAny(pattern, "|{}^\ufffd\ufeff")
 }
 
 // CanSkip tells whether a walk need not go into dir: dir is excluded, and no
@@ -113,13 +164,25 @@ func (ig *Ignore) CanSkip(dir string) bool {
 			return false
 		}
 	}
-	m, err := ig.Excluded(dir, Match{})
-	return err == nil && m.Excluded
+	var m Match
+	for i, c := range dir + "/" {
+		if c != '/' {
+			continue
+		}
+		var err error
+		if m, err = ig.Excluded(dir[:i], m); err != nil {
+			return false
+		}
+	}
+	return m.Excluded
 }
 
 // mayMatchBelow tells whether a pattern may match a path inside dir that it
 // does not match through dir itself. It may say yes too often, never no.
 func mayMatchBelow(pattern, dir string) bool {
+	if !plainPattern(pattern) {
+		return true
+	}
 	want := strings.Split(pattern, "/")
 	have := strings.Split(dir, "/")
 	for i, part := range want {
