@@ -16,6 +16,7 @@ const ruleDescription = "InvalidDefinitionDescription"
 // knowing its images.
 type linter struct {
 	check    Check
+	escape   rune
 	warnings []Warning
 	seen     []*statement
 	stages   map[string]*stageFacts // by name, the nearest
@@ -106,9 +107,10 @@ func (l *linter) jsonArgs(s *statement, c Command) {
 
 // workdir warns of a stage's first WORKDIR when it hangs on the base image's.
 func (l *linter) workdir(s *statement, w *Workdir) {
-	path, err := Expander{}.Word(w.Path, nil)
-	literal := err == nil && !strings.Contains(w.Path, "$")
-	if literal && !l.stage.workdir && !strings.HasPrefix(path, "/") {
+	path, err := Expander{Escape: l.escape}.Word(w.Path, nil)
+	known := err == nil && !strings.Contains(w.Path, "$")
+	drive := len(path) > 1 && path[1] == ':'
+	if known && !l.stage.workdir && !strings.HasPrefix(path, "/") && !drive {
 		l.warn(s, "WorkdirRelativePath", "Relative workdir %q can have unexpected results if the base image changes", path)
 	}
 	l.stage.workdir = true

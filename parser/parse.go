@@ -24,7 +24,7 @@ func Parse(file string, text []byte) (*Dockerfile, error) {
 		return nil, err
 	}
 	d.Escape = result.EscapeToken
-	l := &linter{check: d.Check}
+	l := &linter{check: d.Check, escape: d.Escape}
 	for _, n := range result.AST.Children {
 		lines := Range{n.StartLine, n.EndLine}
 		s, err := newStatement(n)
