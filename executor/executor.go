@@ -178,9 +178,9 @@ func initCommand(ctx context.Context, p *plan, out IO) (cmd *exec.Cmd, release f
 	}
 	cmd = exec.CommandContext(ctx, fdPath(self))
 	cmd.Args = []string{initName}
-	// One P, and no collection in its short life: it starts sooner. With GOMAXPROCS
-	// set, the runtime does not look for CPU limits and keeps no cgroup file open.
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
+	// One P, no collection in its short life, and no look at cgroup files for CPU
+	// limits: it starts sooner.
+	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"}
 	cmd.Stdout, cmd.Stderr = piped(out.Stdout), piped(out.Stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: uintptr(p.Flags), Setsid: true}
 	return cmd, func() { self.Close() }, nil

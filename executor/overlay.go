@@ -29,7 +29,7 @@ func mountOverlay(l layers, scratch string) (*os.File, error) {
 	}
 	fd, err := fsmountOverlay(l, files)
 	if errors.Is(err, unix.EINVAL) {
-		if old, oldErr := mountOverlayInPlace(l, files, scratch); oldErr == nil {
+		if old, oldErr := mountOverlayInPlace(l, scratch); oldErr == nil {
 			fd, err = old, nil
 		}
 	}
@@ -131,11 +131,7 @@ func fsError(fs int, op string, err error) error {
 // mountOverlayInPlace mounts with mount(2) over scratch, in a mount namespace
 // of a thread of its own, takes a detached copy of the mount out of it, and lets
 // the thread and so the namespace end: nothing is left even by a kill in between.
-func mountOverlayInPlace(l layers, files []*os.File, scratch string) (int, error) {
-	data := l.legacyData(files)
-	if len(data) >= os.Getpagesize() {
-		return -1, fmt.Errorf("mount overlay: %d layers are too many for this kernel (Linux 6.5 has no such limit)", len(l.lower))
-	}
+func mountOverlayInPlace(l layers, scratch string) (int, error) {
 	type result struct {
 		fd  int
 		err error
@@ -143,13 +139,41 @@ func mountOverlayInPlace(l layers, files []*os.File, scratch string) (int, error
 	done := make(chan result)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread is not fit for other use
-		fd, err := mountAside(data, scratch)
+		fd, err := mountAside(l, scratch)
 		done <- result{fd, err}
 	}()
 	r := <-done
 	return r.fd, r.err
 }
 
+func mountAside(l layers, scratch string) (int, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return -1, fmt.Errorf("unshare mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, fmt.Errorf("make mounts private: %w", err)
+	}
+	files, err := l.open() // layers must be in the mount namespace that they are mounted in
+	defer closeAll(files)
+	if err != nil {
+		return -1, err
+	}
+	data := l.legacyData(files)
+	if len(data) >= os.Getpagesize() {
+		return -1, fmt.Errorf("mount overlay: %d layers are too many for this kernel (Linux 6.5 takes 500)", len(l.lower))
+	}
+	if err := unix.Mount("overlay", scratch, "overlay", 0, data); err != nil {
+		return -1, fmt.Errorf("mount overlay: %w", err)
+	}
+	defer unix.Unmount(scratch, unix.MNT_DETACH)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, scratch, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("detach overlay: %w", err)
+	}
+	return fd, nil
+}
+
+// legacyData is mount(2)'s text of options, which one page must hold.
 func (l layers) legacyData(files []*os.File) string {
 	paths := make([]string, len(files))
 	for i, f := range files {
@@ -161,24 +185,6 @@ func (l layers) legacyData(files []*os.File) string {
 		opts = append(opts, "upperdir="+paths[n], "workdir="+paths[n+1])
 	}
 	return strings.Join(opts, ",")
-}
-
-func mountAside(data, scratch string) (int, error) {
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return -1, fmt.Errorf("unshare mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return -1, fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount("overlay", scratch, "overlay", 0, data); err != nil {
-		return -1, fmt.Errorf("mount overlay: %w", err)
-	}
-	defer unix.Unmount(scratch, unix.MNT_DETACH)
-	fd, err := unix.OpenTree(unix.AT_FDCWD, scratch, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("detach overlay: %w", err)
-	}
-	return fd, nil
 }
 
 // mountDirectory gives a detached read-only view of a plain directory.

@@ -152,9 +152,17 @@ func (p *plan) addNamespaces(list []specs.LinuxNamespace) error {
 	return nil
 }
 
+// devTarget is where devices are made: in a tmpfs of the step's own.
+const devTarget = "/dev"
+
+func (m planMount) isDev() bool { return m.Target == devTarget && m.Type == "tmpfs" }
+
 func (p *plan) addDevices(list []specs.LinuxDevice) error {
+	if len(list) > 0 && !slices.ContainsFunc(p.Mounts, planMount.isDev) {
+		return fmt.Errorf("run spec: devices need a tmpfs on %s", devTarget)
+	}
 	for _, d := range list {
-		if d.Type != "c" || path.Dir(d.Path) != "/dev" || d.UID != nil || d.GID != nil {
+		if d.Type != "c" || path.Dir(d.Path) != devTarget || d.UID != nil || d.GID != nil {
 			return fmt.Errorf("run spec: the native runner does not support the device %s", d.Path)
 		}
 		mode := uint64(0o666)

@@ -11,15 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setup is the making of a container from inside, after the pivot.
+// setup is the making of a container from inside.
 type setup struct {
-	root    *rootfs.Root // "/": every path in the container is resolved by it
-	host    int          // O_PATH descriptor of the host's root, until the end
-	sources []int        // detached bind sources, -1 for other mounts
-	masks   int          // detached empty read-only directory, or -1
+	detached []int         // the plan's mounts, attached nowhere yet
+	devices  []boundDevice // devices of the host for /dev
+	root     *rootfs.Root  // "/", when it is the container's: resolves every path in it
+	masks    int           // an empty read-only directory, or -1
 }
 
-// setUp makes the container around this process, its first one.
+type boundDevice struct {
+	path   string
+	source int
+}
+
+// setUp makes the container around this process, its first one. Everything that
+// needs the host is done first; then the host's mounts go, and only after that
+// are paths of the container looked up.
 func setUp(p *plan) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil { // keeps the step out of our /proc/1
 		return fmt.Errorf("clear dumpable flag: %w", err)
@@ -33,22 +40,23 @@ func setUp(p *plan) error {
 		}
 	}
 	unix.Umask(0)
-	s := &setup{host: -1, masks: -1}
-	if err := s.pivot(p); err != nil {
+	s := &setup{masks: -1}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := s.makeMounts(p); err != nil {
 		return err
 	}
-	for i, m := range p.Mounts {
-		if err := s.mount(m, s.sources[i]); err != nil {
-			return fmt.Errorf("mount %s: %w", m.Target, err)
-		}
+	if err := s.leaveHost(p); err != nil {
+		return err
 	}
-	if err := s.populateDev(p.Devices); err != nil {
-		return fmt.Errorf("make devices: %w", err)
+	if err := s.attachAll(p); err != nil {
+		return err
 	}
 	if err := s.protect(p); err != nil {
 		return err
 	}
-	return s.leaveHost(p)
+	return s.finish(p)
 }
 
 func loopbackUp() error {
@@ -65,25 +73,30 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
 
-// pivot makes the root filesystem the root of this process. Bind sources are
-// paths of the host, so they are taken hold of before. The host's root stays
-// mounted, out of every path's reach, until leaveHost.
-func (s *setup) pivot(p *plan) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
+// makeMounts makes every mount of the plan, attached nowhere, and fills /dev.
+func (s *setup) makeMounts(p *plan) error {
 	for _, m := range p.Mounts {
-		fd := -1
-		if m.Type == "" {
-			var err error
-			if fd, err = cloneTree(unix.AT_FDCWD, m.Source, m.Recursive); err != nil {
-				return fmt.Errorf("open bind source %s: %w", m.Source, err)
-			}
+		fd, err := detachedMount(m)
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
-		s.sources = append(s.sources, fd)
+		s.detached = append(s.detached, fd)
+		if !m.isDev() {
+			continue
+		}
+		if err := s.populateDev(fd, p.Devices); err != nil {
+			return fmt.Errorf("make device %w", err)
+		}
 	}
-	var err error
-	if s.host, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+	return nil
+}
+
+// leaveHost makes the root filesystem the root of this process and drops the
+// host's mounts at once: mounted over the new root as pivot_root leaves them, they
+// would be reached by any path with ".." in it.
+func (s *setup) leaveHost(p *plan) error {
+	host, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return fmt.Errorf("open host root: %w", err)
 	}
 	if err := unix.MoveMount(rootFD, "", unix.AT_FDCWD, p.Scratch, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
@@ -95,6 +108,16 @@ func (s *setup) pivot(p *plan) error {
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot root: %w", err)
 	}
+	if err := unix.Fchdir(host); err != nil {
+		return fmt.Errorf("enter host root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach host root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("enter root filesystem: %w", err)
+	}
+	unix.Close(host)
 	unix.Close(rootFD)
 	s.root, err = rootfs.Open("/")
 	if err != nil {
@@ -103,15 +126,24 @@ func (s *setup) pivot(p *plan) error {
 	return nil
 }
 
-// leaveHost drops the last ways to the host: its mounts and our descriptors.
-func (s *setup) leaveHost(p *plan) error {
-	if err := unix.Fchdir(s.host); err != nil {
-		return fmt.Errorf("enter host root: %w", err)
+func (s *setup) attachAll(p *plan) error {
+	for i, m := range p.Mounts {
+		if err := s.attach(s.detached[i], m.Target); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+		unix.Close(s.detached[i])
 	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("detach host root: %w", err)
+	for _, d := range s.devices {
+		if err := s.attach(d.source, d.path); err != nil {
+			return fmt.Errorf("mount %s: %w", d.path, err)
+		}
+		unix.Close(d.source)
 	}
-	unix.Close(s.host)
+	return nil
+}
+
+// finish goes to where the command starts.
+func (s *setup) finish(p *plan) error {
 	cwd, err := s.root.OpenFile(p.Cwd, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("enter working directory: %w", err)
@@ -135,19 +167,20 @@ func cloneTree(dir int, path string, recursive bool) (int, error) {
 	return unix.OpenTree(dir, path, flags)
 }
 
-// mount makes one mount of the plan; source is what a bind mount binds.
-func (s *setup) mount(m planMount, source int) error {
-	fd := source
+// detachedMount makes one mount of the plan, attached nowhere.
+func detachedMount(m planMount) (int, error) {
 	if m.Type != "" {
-		var err error
-		if fd, err = newFilesystem(m); err != nil {
-			return err
-		}
-	} else if err := setAttrs(fd, m.Set, m.Clear, m.RecursiveAttr); err != nil {
-		return err
+		return newFilesystem(m)
 	}
-	defer unix.Close(fd)
-	return s.attach(fd, m.Target)
+	fd, err := cloneTree(unix.AT_FDCWD, m.Source, m.Recursive)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", m.Source, err)
+	}
+	if err := setAttrs(fd, m.Set, m.Clear, m.RecursiveAttr); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 func newFilesystem(m planMount) (int, error) {
@@ -236,40 +269,27 @@ var devLinks = [...][2]string{
 	{"pts/ptmx", "ptmx"},
 }
 
-func (s *setup) populateDev(devices []planDevice) error {
-	dev, err := s.root.OpenFile("/dev", unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer dev.Close()
+// populateDev fills a new /dev, dev, with nodes and links. Where nodes may not be
+// made, as in a user namespace, the host's are bound later.
+func (s *setup) populateDev(dev int, devices []planDevice) error {
 	for _, d := range devices {
-		if err := s.makeDevice(dev, d); err != nil {
+		name := path.Base(d.Path)
+		err := unix.Mknodat(dev, name, uint32(d.Mode), int(d.Dev))
+		if err == unix.EPERM {
+			var source int
+			source, err = cloneTree(unix.AT_FDCWD, d.Path, false)
+			s.devices = append(s.devices, boundDevice{d.Path, source})
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", d.Path, err)
 		}
 	}
 	for _, l := range devLinks {
-		err := unix.Symlinkat(l[0], int(dev.Fd()), l[1])
-		if err != nil && err != unix.EEXIST {
+		if err := unix.Symlinkat(l[0], dev, l[1]); err != nil {
 			return fmt.Errorf("%s: %w", l[1], err)
 		}
 	}
 	return nil
-}
-
-// makeDevice makes a node, or binds the host's where nodes may not be made, as
-// in a user namespace.
-func (s *setup) makeDevice(dev *os.File, d planDevice) error {
-	name := path.Base(d.Path)
-	err := unix.Mknodat(int(dev.Fd()), name, uint32(d.Mode), int(d.Dev))
-	if err != unix.EPERM {
-		return err
-	}
-	source, err := cloneTree(s.host, "dev/"+name, false)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(source)
-	return s.attach(source, d.Path)
 }
 
 // protect hides the paths that a step must not see and makes read-only those
