@@ -45,6 +45,9 @@ func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, po
 		}
 	}
 	desc, err := b.pull(ctx, ref, p)
+	if err != nil && policy != build.PullAlways && ctx.Err() == nil {
+		return nil, &build.Hinted{Err: err, Hint: "the store has no " + ref.Familiar() + ", so its registry was asked: `ocibuild images` lists what is there"}
+	}
 	if err != nil {
 		return nil, err
 	}

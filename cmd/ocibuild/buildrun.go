@@ -30,6 +30,9 @@ func (c *buildCommand) build(ctx context.Context, s *session, src *source) error
 		return err
 	}
 	begin := time.Now()
+	if s.level == executor.LevelSingle && c.progress != "quiet" && c.progress != "json" {
+		fmt.Fprintln(s.err, "note: /etc/subuid and /etc/subgid give you no ids, so steps run with one user id: chown and other users do not work in them")
+	}
 	show := newDisplay(c.progress, s.stdio)
 	b, err := s.builder(show, c.insecure, c.jobs)
 	if err != nil {
@@ -96,11 +99,15 @@ func (s *session) builder(show display, insecure []string, jobs int) (*build.Bui
 	if err != nil {
 		return nil, err
 	}
-	return &build.Builder{
-		Store: st, Cache: records, Snapshots: snapshots, Executor: executor.New(snapshots),
+	b := &build.Builder{
+		Store: st, Cache: records, Snapshots: snapshots, NoRun: s.noRun,
 		Bases:    &bases{store: st, client: s.client(insecure, show), show: show},
 		Rootless: s.rootless(), Jobs: jobs, Events: show.event,
-	}, nil
+	}
+	if s.noRun == "" {
+		b.Executor = executor.New(snapshots)
+	}
+	return b, nil
 }
 
 // forgetFiles removes what an earlier build wrote, so that nobody takes it for

@@ -34,7 +34,9 @@ type command struct {
 	// enters says that the verb touches files whose owners differ from the
 	// user, so that an ordinary user needs a user namespace for it.
 	enters bool
-	make   func() verb
+	// copes says that the verb can do without one.
+	copes bool
+	make  func() verb
 }
 
 type example struct{ line, does string }

@@ -177,14 +177,14 @@ func TestStoreRoot(t *testing.T) {
 	} {
 		io, _, _ := testIO(tc.env)
 		io.uid = tc.uid
-		got, err := newSession(io, tc.flag, tc.level).root()
+		got, err := (&session{stdio: io, rootFlag: tc.flag, level: tc.level}).root()
 		if err != nil || got != tc.want {
 			t.Errorf("%s: %q, %v", tc.name, got, err)
 		}
 	}
 	io, _, _ := testIO(nil)
 	io.uid = 1000
-	if _, err := newSession(io, "", "").root(); exitCode(err) != exitUsage {
+	if _, err := newSession(io, "").root(); exitCode(err) != exitUsage {
 		t.Errorf("no home: %v", err)
 	}
 }
@@ -206,6 +206,7 @@ func TestExitCodes(t *testing.T) {
 		{"context", &contextError{msg: "x"}, exitDockerfile},
 		{"step", step(&executor.ExitError{Code: 1}), exitStep},
 		{"step, no command", step(errors.New("not found")), exitStep},
+		{"step, bad input", step(&build.Hinted{Err: errors.New("not found")}), exitDockerfile},
 		{"step, bad line", step(&parser.Error{Msg: "x"}), exitDockerfile},
 		{"step, registry", step(&registry.Error{Op: "pull"}), exitRegistry},
 		{"registry", &registry.Error{Op: "push"}, exitRegistry},
@@ -250,7 +251,7 @@ func TestReport(t *testing.T) {
 }
 
 func TestUntilSignal(t *testing.T) {
-	ctx, stop := untilSignal(context.Background())
+	ctx, stop := untilSignal(context.Background(), func(int) {})
 	defer stop()
 	if err := unix.Kill(unix.Getpid(), unix.SIGTERM); err != nil {
 		t.Fatal(err)

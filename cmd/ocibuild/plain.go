@@ -31,7 +31,7 @@ func (d *plainDisplay) event(e build.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e.Kind == build.Warned {
-		fmt.Fprintf(d.w, "warning: line %d: %s\n", e.Range.Start, sanitizeText(e.Text))
+		fmt.Fprintln(d.w, warning(e))
 		return
 	}
 	if e.Step == nil || !e.Step.Working() {

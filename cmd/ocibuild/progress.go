@@ -206,6 +206,15 @@ func (b *lineBuffer) flush(emit func(string)) {
 	}
 }
 
+// warning words a warning with its place in the Dockerfile.
+func warning(e build.Event) string {
+	text := sanitizeLine(e.Text)
+	if e.Range.Start == 0 {
+		return "warning: " + text
+	}
+	return fmt.Sprintf("warning: line %d: %s", e.Range.Start, text)
+}
+
 // outcome words how a row ended: "DONE 1.2s", "CACHED", "CANCELED", "ERROR: ...".
 func outcome(cached bool, d time.Duration, err error) string {
 	switch {

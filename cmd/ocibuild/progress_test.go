@@ -206,6 +206,7 @@ func TestTTYDisplay(t *testing.T) {
 		return append([]string(nil), s.lines...)
 	}
 	start := *now
+	d.event(build.Event{Kind: build.Planned, Total: 3})
 	d.event(build.Event{Kind: build.Started, Step: steps[0], Time: start})
 	d.event(build.Event{Kind: build.Finished, Step: steps[0], Time: start, Cached: true})
 	d.event(build.Event{Kind: build.Started, Step: steps[1], Time: start})
@@ -216,7 +217,7 @@ func TestTTYDisplay(t *testing.T) {
 	pad := func(left, right string) string { return aligned(left, right, 60) }
 	want := []string{
 		pad(" => CACHED "+steps[0].Name(), "0.0s"),
-		pad("[+] 1 of 2 done", "1.5s"),
+		pad("[+] 1/3", "1.5s"),
 		pad(" => "+steps[1].Name(), "1.5s"),
 		" => => # line 3", " => => # line 4", " => => # line 5", " => => # line 6", " => => # line 7", " => => # line 8",
 	}

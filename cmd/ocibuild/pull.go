@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
@@ -54,6 +55,9 @@ func (c *pullCommand) Check(_ *stdio, args []string) error {
 func parsePlatform(text string) (ocispec.Platform, error) {
 	if text == "" {
 		return build.HostPlatform(), nil
+	}
+	if strings.Contains(text, ",") {
+		return ocispec.Platform{}, &usageError{msg: "--platform=" + text + ": one platform at a time", hint: "run the command once for each platform"}
 	}
 	p, err := build.ParsePlatform(text)
 	if err != nil {

@@ -33,8 +33,8 @@ func writeExitCodes(w io.Writer) error {
   0    done
   1    anything that has no code of its own
   2    the command line is wrong: an unknown verb or flag, a bad value or name
-  3    the Dockerfile or the build context is wrong: nothing was run for it
-  4    a step of the build failed
+  3    the Dockerfile or the build context is wrong
+  4    a step of the build failed: its command, or what was to be done for it
   5    a registry, or the way to it, refused or failed
   6    the store: no such image, a name for several images, damage, no space
   129  ended by a hangup (SIGHUP)
@@ -97,9 +97,12 @@ func exitCode(err error) int {
 		exit  *exitError
 		usage *usageError
 		store *storeError
+		state *image.StoreError
+		bad   *image.VerifyError
 		place *contextError
 		file  *parser.Error
 		step  *build.StepError
+		input *build.Hinted // at a step: what the user wrote is wrong
 		reg   *registry.Error
 	)
 	switch {
@@ -113,12 +116,13 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &reg):
 		return exitRegistry
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.As(err, &store),
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT),
+		errors.As(err, &store), errors.As(err, &state), errors.As(err, &bad) && bad.Stored,
 		errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrAmbiguous):
 		return exitStore
 	case errors.As(err, &step) && ranCommand(step):
 		return exitStep
-	case errors.As(err, &file), errors.As(err, &place):
+	case errors.As(err, &file), errors.As(err, &place), step != nil && errors.As(err, &input):
 		return exitDockerfile
 	case step != nil:
 		return exitStep

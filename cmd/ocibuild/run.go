@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
+	"time"
 
 	"github.com/ocibuild/ocibuild/executor"
 	"golang.org/x/sys/unix"
@@ -20,16 +22,15 @@ func run(args []string, io *stdio) int {
 	if err != nil {
 		return report(io, err)
 	}
-	level, code, done, err := enter(inv.command)
-	if done || err != nil {
-		if err != nil {
-			return report(io, err)
+	s := newSession(io, inv.root)
+	if inv.command.enters {
+		code, done, err := s.enter(context.Background())
+		if done || err != nil && !inv.command.copes {
+			return max(code, report(io, err))
 		}
-		return code
 	}
-	ctx, stop := untilSignal(context.Background())
+	ctx, stop := untilSignal(context.Background(), os.Exit)
 	defer stop()
-	s := newSession(io, inv.root, level)
 	err = inv.verb.Run(ctx, s)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause
@@ -40,32 +41,49 @@ func run(args []string, io *stdio) int {
 	return report(io, err)
 }
 
-// enter moves an ordinary user into a user namespace when the command needs it.
-func enter(c *command) (level executor.Level, code int, done bool, err error) {
-	if !c.enters {
-		return "", 0, false, nil
+// enter moves an ordinary user into a user namespace. There the whole program
+// runs again; done says that it has ended, with code.
+func (s *session) enter(ctx context.Context) (code int, done bool, err error) {
+	s.level, code, done, err = executor.Enter(ctx)
+	if err != nil {
+		s.noRun = err.Error()
 	}
-	return executor.Enter(context.Background())
+	return code, done, err
 }
 
+// impatience is how long after a signal another one is still the same ctrl-C:
+// in a user namespace it comes from the terminal and from the program outside.
+const impatience = 500 * time.Millisecond
+
 // untilSignal gives a context that the first SIGINT, SIGTERM or SIGHUP ends,
-// with *interrupted as its cause. A second signal ends the process at once.
-func untilSignal(parent context.Context) (context.Context, func()) {
+// with *interrupted as its cause. One that comes later calls exit at once.
+func untilSignal(parent context.Context, exit func(int)) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case sig := <-ch:
-			signal.Stop(ch)
-			cancel(&interrupted{sig.(unix.Signal)})
-		case <-done:
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		var first time.Time
+		for {
+			select {
+			case <-stop:
+				return
+			case sig := <-ch:
+				number := sig.(unix.Signal)
+				if first.IsZero() {
+					first = time.Now()
+					cancel(&interrupted{number})
+				} else if time.Since(first) > impatience {
+					exit(exitSignal + int(number))
+				}
+			}
 		}
-	}()
+	})
 	return ctx, func() {
-		close(done)
 		signal.Stop(ch)
+		close(stop)
+		wait.Wait()
 		cancel(nil)
 	}
 }

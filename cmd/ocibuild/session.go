@@ -17,11 +17,13 @@ type session struct {
 	*stdio
 	rootFlag string
 	level    executor.Level
-	opened   *image.Store
+	// noRun is why steps cannot run here.
+	noRun  string
+	opened *image.Store
 }
 
-func newSession(io *stdio, root string, level executor.Level) *session {
-	return &session{stdio: io, rootFlag: root, level: level}
+func newSession(io *stdio, root string) *session {
+	return &session{stdio: io, rootFlag: root}
 }
 
 // rootless says that an ordinary user runs the program, in a user namespace or not.

@@ -70,17 +70,22 @@ func (d *ttyDisplay) event(e build.Event) {
 	defer d.mu.Unlock()
 	switch {
 	case e.Kind == build.Planned:
+		d.total += int(e.Total)
 		return
 	case e.Kind == build.Warned:
-		d.finished = append(d.finished, fmt.Sprintf("warning: line %d: %s", e.Range.Start, sanitizeLine(e.Text)))
+		d.finished = append(d.finished, warning(e))
 		return
-	case e.Step == nil || !e.Step.Working():
+	case e.Step == nil:
+		return
+	case !e.Step.Working():
+		if e.Kind == build.Finished {
+			d.done++
+		}
 		return
 	}
 	r := d.rows.steps[e.Step]
 	if r == nil {
 		r = d.rows.step(e.Step, e.Time)
-		d.total++
 	}
 	switch e.Kind {
 	case build.Log:
@@ -200,7 +205,7 @@ func (d *ttyDisplay) block(width, height int) []string {
 		return nil
 	}
 	now := d.now()
-	lines := []string{aligned(fmt.Sprintf("[+] %d of %d done", d.done, d.total), seconds(now.Sub(d.start)), width)}
+	lines := []string{aligned(fmt.Sprintf("[+] %d/%d", d.done, d.total), seconds(now.Sub(d.start)), width)}
 	room := height - 2 - len(d.rows.live)
 	for _, r := range d.rows.live {
 		lines = append(lines, aligned(" => "+r.name, seconds(now.Sub(r.start)), width))
