@@ -207,7 +207,7 @@ func (a *applier) finish() error {
 	a.dirs.flush(nil)
 	for i := range a.late {
 		d := &a.late[i]
-		fd, err := a.root.OpenPlain(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+		fd, err := a.root.OpenPlain(d.path, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
 			continue
 		}

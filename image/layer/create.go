@@ -79,7 +79,7 @@ func (a *applier) directory(up *openDir, base string, e *Entry) error {
 	if made != nil && made != unix.EEXIST {
 		return made
 	}
-	fd, err := unix.Openat(up.fd, base, openDirFlags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(up.fd, base, openDirFlags, 0)
 	if made == unix.EEXIST && (err == unix.ENOTDIR || err == unix.ELOOP) {
 		return unix.EEXIST
 	}

@@ -50,7 +50,8 @@ func (c *dirCache) flush(keep *openDir) {
 	}
 }
 
-const openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW
+// openDirFlags open a directory by its name in another one.
+const openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
 // parent opens the directory dir of an entry. Links on the way are followed inside
 // the root. In Merge format a missing directory is made, with the time mtime. The
@@ -60,12 +61,12 @@ func (a *applier) parent(dir string, mtime time.Time) (*openDir, error) {
 		return d, nil
 	}
 	real := dir
-	fd, err := a.root.OpenPlain(real, openDirFlags)
+	fd, err := a.root.OpenPlain(real, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err == unix.ELOOP {
 		if real, err = a.root.Resolve(dir); err != nil {
 			return nil, a.needsLower(fmt.Errorf("parent directory: %w", err))
 		}
-		fd, err = a.root.OpenPlain(real, openDirFlags)
+		fd, err = a.root.OpenPlain(real, unix.O_RDONLY|unix.O_DIRECTORY)
 	}
 	if err == unix.ENOENT && a.options.Format == Merge {
 		fd, err = a.imply(real, mtime)
@@ -103,7 +104,7 @@ func (a *applier) imply(real string, mtime time.Time) (int, error) {
 	if err := unix.Mkdirat(up.fd, base, 0o700); err != nil {
 		return -1, err
 	}
-	fd, err := unix.Openat(up.fd, base, openDirFlags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(up.fd, base, openDirFlags, 0)
 	if err != nil {
 		return -1, err
 	}

@@ -35,7 +35,7 @@ func (a *applier) mknodWhiteout(dir int, base string) error {
 
 // setOpaque makes overlayfs hide what lower directories have at base in dir.
 func (a *applier) setOpaque(dir int, base string) error {
-	fd, err := unix.Openat(dir, base, openDirFlags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, base, openDirFlags, 0)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (a *applier) deleteLower(up *openDir, base string) error {
 	if !a.made[real] {
 		return a.remove(up, base)
 	}
-	fd, err := unix.Openat(up.fd, base, openDirFlags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(up.fd, base, openDirFlags, 0)
 	if err == unix.ENOTDIR || err == unix.ELOOP || err == unix.ENOENT {
 		return nil
 	}
@@ -80,7 +80,7 @@ func (a *applier) deleteLower(up *openDir, base string) error {
 // purge removes from the directory fd all but what this tar has put there.
 func (a *applier) purge(fd int, real string) error {
 	// A descriptor of its own, because listing moves the position.
-	dir, err := unix.Openat(fd, ".", openDirFlags|unix.O_CLOEXEC, 0)
+	dir, err := unix.Openat(fd, ".", openDirFlags, 0)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (a *applier) purgeEntry(dir int, name, real string) error {
 	if !a.made[real] {
 		return rootfs.RemoveAt(dir, name)
 	}
-	fd, err := unix.Openat(dir, name, openDirFlags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, name, openDirFlags, 0)
 	if err == unix.ENOTDIR || err == unix.ELOOP {
 		return nil
 	}
