@@ -57,8 +57,8 @@ func buildDescription() *command {
 			{"id=$(ocibuild -q .)", "nothing but the image id"},
 			{"ocibuild --print-graph . | dot -Tsvg > graph.svg", "what would be built, and on what it depends"},
 		},
-		enters: true, copes: true,
-		make: func() verb { return &buildCommand{} },
+		enters: true,
+		make:   func() verb { return &buildCommand{} },
 	}
 }
 

@@ -34,9 +34,7 @@ type command struct {
 	// enters says that the verb touches files whose owners differ from the
 	// user, so that an ordinary user needs a user namespace for it.
 	enters bool
-	// copes says that the verb can do without one.
-	copes bool
-	make  func() verb
+	make   func() verb
 }
 
 type example struct{ line, does string }

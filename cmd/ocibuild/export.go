@@ -19,8 +19,8 @@ func exportDescription() *command {
 			{"ocibuild export -o rootfs.tar app:v1", ""},
 			{"ocibuild export app:v1 | tar -t", "list the files"},
 		},
-		enters: true, copes: true,
-		make: func() verb { return &exportCommand{} },
+		enters: true,
+		make:   func() verb { return &exportCommand{} },
 	}
 }
 

@@ -35,8 +35,8 @@ func importDescription() *command {
 			{"mmdebstrap stable - | ocibuild import - debian:mine", ""},
 			{`ocibuild import -c 'CMD ["/bin/sh"]' -c 'ENV LANG=C.UTF-8' ./rootfs tools:v1`, "of a directory"},
 		},
-		enters: true, copes: true,
-		make: func() verb { return &importCommand{} },
+		enters: true,
+		make:   func() verb { return &importCommand{} },
 	}
 }
 

@@ -168,6 +168,7 @@ func hint(err error) string {
 	var (
 		usage  *usageError
 		store  *storeError
+		state  *image.StoreError
 		place  *contextError
 		hinted *build.Hinted
 		step   *build.StepError
@@ -183,6 +184,8 @@ func hint(err error) string {
 		return place.hint
 	case errors.As(err, &store) && store.hint != "":
 		return store.hint
+	case errors.As(err, &state):
+		return "" // it is part of the message
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "`ocibuild prune --all` drops unused images and the build cache"
 	case errors.Is(err, image.ErrNotFound):

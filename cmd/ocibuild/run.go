@@ -24,9 +24,8 @@ func run(args []string, io *stdio) int {
 	}
 	s := newSession(io, inv.root)
 	if inv.command.enters {
-		code, done, err := s.enter(context.Background())
-		if done || err != nil && !inv.command.copes {
-			return max(code, report(io, err))
+		if code, done := s.enter(context.Background()); done {
+			return code
 		}
 	}
 	ctx, stop := untilSignal(context.Background(), os.Exit)
@@ -42,13 +41,15 @@ func run(args []string, io *stdio) int {
 }
 
 // enter moves an ordinary user into a user namespace. There the whole program
-// runs again; done says that it has ended, with code.
-func (s *session) enter(ctx context.Context) (code int, done bool, err error) {
-	s.level, code, done, err = executor.Enter(ctx)
+// runs again; done says that it has ended, with code. Where there is none to be had
+// the verb goes on without, and no step's command can be run.
+func (s *session) enter(ctx context.Context) (code int, done bool) {
+	level, code, done, err := executor.Enter(ctx)
 	if err != nil {
 		s.noRun = err.Error()
 	}
-	return code, done, err
+	s.level = level
+	return code, done
 }
 
 // impatience is how long after a signal another one is still the same ctrl-C:

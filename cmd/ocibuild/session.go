@@ -28,7 +28,7 @@ func newSession(io *stdio, root string) *session {
 
 // rootless says that an ordinary user runs the program, in a user namespace or not.
 func (s *session) rootless() bool {
-	return s.uid != 0 || (s.level != "" && s.level != executor.LevelRoot)
+	return s.uid != 0 || s.noRun != "" || (s.level != "" && s.level != executor.LevelRoot)
 }
 
 // root is the directory of the store.
@@ -62,10 +62,19 @@ func (s *session) store() (*image.Store, error) {
 	}
 	st, err := image.Open(dir)
 	if err != nil {
-		return nil, &storeError{msg: err.Error(), err: err}
+		return nil, openError(err)
 	}
 	s.opened = st
 	return st, nil
+}
+
+// openError makes every failure to open the store a storeError.
+func openError(err error) error {
+	var known *image.StoreError
+	if errors.As(err, &known) {
+		return err
+	}
+	return &storeError{msg: err.Error(), err: err}
 }
 
 // cache opens the build cache of the store.
