@@ -44,7 +44,7 @@ func takeIdentity(p *plan) error {
 	for _, fd := range []int{1, 2} {
 		// So that the command can open /dev/stdout, a pipe that we made.
 		if err := unix.Fchown(fd, int(p.UID), -1); err != nil && p.UID != 0 {
-			return fmt.Errorf("give output to uid %d: %w", p.UID, err)
+			return fmt.Errorf("give output to user %d: %w", p.UID, explainID(err))
 		}
 	}
 	// A session keyring of its own; kernels without keyrings have none to protect.
