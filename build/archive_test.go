@@ -126,7 +126,8 @@ func TestSpoolReadsMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"a": "one", "b": "two"} {
-		got, err := l.added[name].read(ctx)
+		got := make([]byte, len(want))
+		err := l.added[name].read(ctx, got)
 		if err != nil || string(got) != want {
 			t.Errorf("%s is %q, %v; want %q", name, got, err, want)
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
@@ -40,6 +41,10 @@ type contextNode struct {
 	// hidden says that the path is ignored; a directory that something below
 	// is taken out of again is shown all the same.
 	hidden bool
+
+	// unmoved and attributed are what closing and reading the file has shown:
+	// that it is as it was selected, and that it has extended attributes.
+	unmoved, attributed atomic.Bool
 
 	hashOnce sync.Once
 	sum      digest.Digest
@@ -261,7 +266,44 @@ func (c *contextTree) open(_ context.Context, p string, _ *layer.Entry) (io.Read
 	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
-	return c.openFile(p)
+	f, err := c.openFile(p)
+	if err != nil {
+		return nil, err
+	}
+	return &contextFile{f, n}, nil
+}
+
+// contextFile is an open file of the context. Closing it looks whether it is
+// still the file that was selected.
+type contextFile struct {
+	*os.File
+	node *contextNode
+}
+
+// Close closes the file.
+func (f *contextFile) Close() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err == nil {
+		f.node.unmoved.Store(st.Ctim.Nano() == f.node.stat.CTimeNs && st.Size == f.node.stat.Size)
+	}
+	return f.File.Close()
+}
+
+func (f *contextFile) attributes() map[string]string {
+	x, err := layer.ReadXattrs(int(f.Fd()))
+	if err != nil || len(x) == 0 {
+		return nil
+	}
+	f.node.attributed.Store(true)
+	return x
+}
+
+// learn remembers what a file held that was read to be copied, not to be hashed.
+func (c *contextTree) learn(p string, d digest.Digest) {
+	n, err := c.node(p)
+	if err == nil && n.unmoved.Load() && !n.attributed.Load() {
+		c.memo.Remember(p, n.stat, d)
+	}
 }
 
 func (c *contextTree) openFile(p string) (*os.File, error) {
@@ -270,6 +312,14 @@ func (c *contextTree) openFile(p string) (*os.File, error) {
 		return nil, fmt.Errorf("read context: %w", err)
 	}
 	return f, nil
+}
+
+func (c *contextTree) known(p string, _ *layer.Entry) (digest.Digest, bool) {
+	n, err := c.node(p)
+	if err != nil {
+		return "", false
+	}
+	return c.memo.Digest(p, n.stat)
 }
 
 // digest gives a file's digest from the memo, or reads the file. A file with
@@ -352,6 +402,8 @@ func (emptyTree) lookup(p string) (*layer.Entry, error) {
 }
 
 func (emptyTree) names(string) ([]string, error) { return nil, nil }
+
+func (emptyTree) known(string, *layer.Entry) (digest.Digest, bool) { return "", false }
 
 func (emptyTree) digest(context.Context, string, *layer.Entry) (digest.Digest, error) {
 	return "", fs.ErrNotExist

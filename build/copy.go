@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image/layer"
@@ -204,9 +205,9 @@ func (t *transfer) landItem(l *landing, from opener, it *item, to string, own *o
 		_, err := l.putDir(e, it.rel != "")
 		return err
 	}
-	f := &landed{entry: e, from: from, at: it.at}
+	f := &landed{entry: e, from: from, at: it.at, item: it}
 	if it.link != "" {
-		f.link = fmt.Sprintf("%d:%s", group, it.link)
+		f.link = strconv.Itoa(group) + ":" + it.link
 	}
 	return l.putFile(f)
 }

@@ -60,6 +60,8 @@ func (f fakeTree) names(dir string) ([]string, error) {
 	return out, nil
 }
 
+func (f fakeTree) known(string, *layer.Entry) (digest.Digest, bool) { return "", false }
+
 func (f fakeTree) digest(_ context.Context, p string, _ *layer.Entry) (digest.Digest, error) {
 	return digest.FromString(f[p]), nil
 }

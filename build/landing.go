@@ -33,6 +33,8 @@ type landed struct {
 	from opener
 	at   string
 	link string
+	// item is what was selected; it learns the digest when the file is read.
+	item *item
 }
 
 // opener gives the bytes of regular files: a tree, a heredoc, an archive.

@@ -35,10 +35,11 @@ func (t *layerTree) names(dir string) ([]string, error) {
 	return n.Children(), nil
 }
 
+func (t *layerTree) known(_ string, e *layer.Entry) (digest.Digest, bool) {
+	return e.Digest, e.Digest != ""
+}
+
 func (t *layerTree) digest(ctx context.Context, p string, e *layer.Entry) (digest.Digest, error) {
-	if e.Digest != "" {
-		return e.Digest, nil
-	}
 	r, err := t.open(ctx, p, e)
 	if err != nil {
 		return "", err

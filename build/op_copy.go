@@ -66,7 +66,7 @@ func (o *copyOp) sources(ctx context.Context) (digest.Digest, error) {
 		if err := o.selectFiles(ctx); err != nil {
 			return "", err
 		}
-		return o.sel.digest, nil
+		return o.sel.identify(ctx)
 	}
 	from, err := o.from.contents(ctx)
 	if err != nil {
@@ -79,7 +79,11 @@ func (o *copyOp) sources(ctx context.Context) (digest.Digest, error) {
 	if err := o.selectFiles(ctx); err != nil {
 		return "", err
 	}
-	return o.sel.digest, o.r.b.Cache.PutFact("sources", key, []byte(o.sel.digest))
+	d, err := o.sel.identify(ctx)
+	if err != nil {
+		return "", err
+	}
+	return d, o.r.b.Cache.PutFact("sources", key, []byte(d))
 }
 
 // selectFiles finds the files that the instruction names.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/cache"
@@ -31,9 +30,6 @@ type runProcess struct {
 	network, platform  string
 }
 
-// plainHeredoc matches a RUN that is a heredoc and nothing else.
-var plainHeredoc = regexp.MustCompile(`^\s*\d*<<-?\s*("[^"<]*"|'[^'<]*'|[^\s<]+)\s*$`)
-
 // settleRun says what a RUN executes.
 func settleRun(s *State, in *parser.Run, platform string) runProcess {
 	p := runProcess{
@@ -41,21 +37,13 @@ func settleRun(s *State, in *parser.Run, platform string) runProcess {
 		network: in.Network, platform: platform,
 	}
 	args := in.Args
-	switch {
-	case len(in.Heredocs) == 1 && len(args) == 1 && plainHeredoc.MatchString(args[0]):
-		doc := in.Heredocs[0]
-		if strings.HasPrefix(doc.Body, "#!") {
-			p.script, p.scriptName = doc.Body, filepath.Base("/"+doc.Name)
-			args = []string{pipesDir + "/" + p.scriptName}
-			break
-		}
-		args = []string{doc.Body}
-	case len(in.Heredocs) > 0:
-		text := strings.Join(args, " ")
-		for _, doc := range in.Heredocs {
-			text += "\n" + doc.Body + doc.Name
-		}
+	if in.Shell {
+		text, program := in.Script()
 		args = []string{text}
+		if program != nil {
+			p.script, p.scriptName = program.Body, filepath.Base("/"+program.Name)
+			args = []string{pipesDir + "/" + p.scriptName}
+		}
 	}
 	p.args = s.command(in.Shell, args)
 	return p

@@ -42,7 +42,7 @@ func (m match) dir() bool { return m.items[0].entry.Type == typeDir }
 // missingError makes the error for a source that is not there.
 type missingError interface{ missing(path string) error }
 
-// selectSources finds what the sources name and computes the selection's digest.
+// selectSources finds what the sources name. No file is read yet.
 func selectSources(ctx context.Context, t tree, sources []string) (*selection, error) {
 	s := &selection{tree: t}
 	for _, src := range sources {
@@ -58,11 +58,20 @@ func selectSources(ctx context.Context, t tree, sources []string) (*selection, e
 			s.matches = append(s.matches, m)
 		}
 	}
+	return s, nil
+}
+
+// identify computes the selection's digest. Files whose digests are not known
+// yet, from the memo or from having been copied, are read.
+func (s *selection) identify(ctx context.Context) (digest.Digest, error) {
+	if s.digest != "" {
+		return s.digest, nil
+	}
 	if err := s.hashFiles(ctx); err != nil {
-		return nil, err
+		return "", err
 	}
 	s.digest = selectionDigest(s)
-	return s, nil
+	return s.digest, nil
 }
 
 // matchTree walks what one source path stands for.
@@ -111,18 +120,19 @@ func (m *match) walk(ctx context.Context, t tree, rel, at string, e *layer.Entry
 	return nil
 }
 
-// hashFiles computes the digests of all regular files, several at a time.
+// hashFiles finds the digests of all regular files; those that must be read
+// are read several at a time.
 func (s *selection) hashFiles(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, m := range s.matches {
 		for i := range m.items {
 			it := &m.items[i]
-			if it.entry.Type != typeReg {
+			if it.entry.Type != typeReg || it.digest != "" {
 				continue
 			}
-			if d := it.entry.Digest; d != "" {
-				it.digest = d
+			var ok bool
+			if it.digest, ok = s.tree.known(it.at, it.entry); ok {
 				continue
 			}
 			g.Go(func() (err error) {

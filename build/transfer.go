@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -18,70 +19,112 @@ import (
 // costs more than reading it, and that work parallelises. Larger files are
 // streamed when their turn comes.
 const (
-	batchFiles = 512
-	batchBytes = 8 << 20
+	batchFiles = 256
+	batchBytes = 2 << 20
 	smallFile  = 1 << 20
 )
 
 // batch is a run of entries and the bytes of the small regular files among them.
 type batch struct {
 	list []*landed
-	data [][]byte
+	data [][]byte // by index; nil for what is not read ahead
+	slab []byte   // what data points into; used again and again
 	done chan error
 }
 
-// cutBatch takes the next batch off the list.
-func cutBatch(list []*landed) (b *batch, rest []*landed) {
-	var n, size int
+// fill takes the next entries off the list and starts to read their small files.
+func (b *batch) fill(ctx context.Context, list []*landed) (rest []*landed) {
+	n, size := 0, 0
 	for n < len(list) && n < batchFiles && size < batchBytes {
-		if f := list[n]; f.preloads() {
-			size += int(f.entry.Size)
+		if list[n].preloads() {
+			size += int(list[n].entry.Size)
 		}
 		n++
 	}
-	return &batch{list: list[:n], data: make([][]byte, n), done: make(chan error, 1)}, list[n:]
+	if cap(b.slab) < size {
+		b.slab = make([]byte, size)
+	}
+	b.list, b.data, b.done = list[:n], make([][]byte, n), make(chan error, 1)
+	free := b.slab[:size]
+	for i, f := range b.list {
+		if f.preloads() {
+			b.data[i], free = free[:f.entry.Size:f.entry.Size], free[f.entry.Size:]
+		}
+	}
+	go b.read(ctx)
+	return list[n:]
 }
 
 func (f *landed) preloads() bool {
 	return f.entry.Type == typeReg && f.from != nil && f.entry.Size <= smallFile
 }
 
-// start reads the batch's small files and computes the digests that nobody has.
-func (b *batch) start(ctx context.Context) {
-	go func() {
-		g, ctx := errgroup.WithContext(ctx)
-		g.SetLimit(runtime.GOMAXPROCS(0) + 1)
-		for i, f := range b.list {
-			if !f.preloads() {
-				continue
+// read reads the batch's small files, several at a time.
+func (b *batch) read(ctx context.Context) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	const share = 16
+	for at := 0; at < len(b.list); at += share {
+		g.Go(func() error {
+			for i := at; i < min(at+share, len(b.list)); i++ {
+				if b.data[i] == nil {
+					continue
+				}
+				if err := b.list[i].read(ctx, b.data[i]); err != nil {
+					return err
+				}
 			}
-			g.Go(func() (err error) {
-				b.data[i], err = f.read(ctx)
-				return err
-			})
-		}
-		b.done <- g.Wait()
-	}()
+			return ctx.Err()
+		})
+	}
+	b.done <- g.Wait()
 }
 
-// read gives a file's bytes, which must be as many as its entry says.
-func (f *landed) read(ctx context.Context) ([]byte, error) {
+// read reads a file, which must be as long as data, and learns its digest and
+// attributes if nobody knew them.
+func (f *landed) read(ctx context.Context, data []byte) error {
 	r, err := f.from.open(ctx, f.at, &f.entry)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
-	data := make([]byte, f.entry.Size)
-	if _, err := io.ReadFull(r, data); err != nil {
-		return nil, fmt.Errorf("read /%s: %w", f.at, err)
+	if _, err := io.ReadFull(r, data); err != nil && len(data) > 0 {
+		return changed(f.at)
 	}
-	if n, _ := r.Read(make([]byte, 1)); n > 0 {
-		return nil, fmt.Errorf("read /%s: it grew while it was read", f.at)
+	var one [1]byte
+	if n, err := r.Read(one[:]); n > 0 || err != io.EOF {
+		return errors.Join(changed(f.at), ignoreEOF(err))
 	}
+	f.attributes(r)
 	if f.entry.Digest == "" {
 		f.entry.Digest = digest.NewDigestFromBytes(digest.SHA256, sum(data))
 	}
-	return data, nil
+	return nil
+}
+
+// attributes takes the extended attributes of a file that had not been read
+// when it was selected.
+func (f *landed) attributes(r io.Reader) {
+	x, ok := r.(interface{ attributes() map[string]string })
+	if !ok || f.entry.Digest != "" {
+		return
+	}
+	if f.entry.Xattrs = x.attributes(); f.entry.Xattrs != nil && f.item != nil {
+		e := *f.item.entry // shared with other steps: change a copy
+		e.Xattrs = f.entry.Xattrs
+		f.item.entry = &e
+	}
+}
+
+func changed(p string) error {
+	return &Hinted{fmt.Errorf("/%s changed while it was read", p), "build again when nothing writes to the context"}
+}
+
+func ignoreEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 func sum(data []byte) []byte {
@@ -99,21 +142,25 @@ func (l *landing) write(ctx context.Context, w *layer.Writer) error {
 	linkUp(list)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cur, rest := cutBatch(list)
-	cur.start(ctx)
-	for cur != nil {
+	cur, next := &batch{}, &batch{}
+	rest := cur.fill(ctx, list)
+	for len(cur.list) > 0 {
 		if err := <-cur.done; err != nil {
 			return err
 		}
-		var next *batch
-		if len(rest) > 0 {
-			next, rest = cutBatch(rest)
-			next.start(ctx)
+		more := len(rest) > 0
+		if more {
+			rest = next.fill(ctx, rest)
 		}
-		if err := cur.write(ctx, w); err != nil {
-			return err // the deferred cancel ends next, which nobody waits for: its channel has room
+		err := cur.write(ctx, w)
+		if err != nil && more {
+			cancel()
+			<-next.done
 		}
-		cur = next
+		if err != nil || !more {
+			return err
+		}
+		cur, next = next, cur
 	}
 	return nil
 }
@@ -149,7 +196,7 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 		if err != nil {
 			return fmt.Errorf("copy /%s: %w", strings.TrimPrefix(f.at, "/"), err)
 		}
-		b.data[i] = nil
+		f.learn(w.Last().Digest)
 	}
 	return nil
 }
@@ -164,7 +211,24 @@ func (f *landed) body(ctx context.Context, data []byte) (io.ReadCloser, error) {
 	case f.from == nil:
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
-	return f.from.open(ctx, f.at, &f.entry)
+	r, err := f.from.open(ctx, f.at, &f.entry)
+	if err == nil {
+		f.attributes(r)
+	}
+	return r, err
+}
+
+// learn tells the selection, and the memo behind it, what a file turned out to hold.
+func (f *landed) learn(d digest.Digest) {
+	if f.item == nil || f.entry.Type != typeReg || f.item.digest != "" {
+		return
+	}
+	f.item.digest = d
+	if m, ok := f.from.(interface {
+		learn(path string, d digest.Digest)
+	}); ok {
+		m.learn(f.at, d)
+	}
 }
 
 // memory gives the bytes of a heredoc.

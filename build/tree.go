@@ -21,6 +21,9 @@ type tree interface {
 	lookup(path string) (*layer.Entry, error)
 	// names lists a directory, sorted.
 	names(dir string) ([]string, error)
+	// known gives the digest of a regular file's bytes if it is known without
+	// reading the file.
+	known(path string, e *layer.Entry) (digest.Digest, bool)
 	// digest gives the digest of a regular file's bytes.
 	digest(ctx context.Context, path string, e *layer.Entry) (digest.Digest, error)
 	opener

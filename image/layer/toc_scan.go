@@ -38,3 +38,12 @@ func Scan(ctx context.Context, r io.Reader) (Digests, *TOC, error) {
 	digests.Content = content.digest()
 	return digests, toc, nil
 }
+
+// Last gives the entry that was written last, with the digest and the offset
+// that writing it has found out.
+func (w *Writer) Last() Entry {
+	if n := len(w.toc.Entries); n > 0 {
+		return w.toc.Entries[n-1]
+	}
+	return Entry{}
+}
