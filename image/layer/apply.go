@@ -96,6 +96,10 @@ type applier struct {
 	// made holds the real paths of what the tar has put there and of the directories
 	// above, in Merge format: whiteouts spare it.
 	made map[string]bool
+	// hiding holds the real paths of opaque directories, and whiteouts is set when there
+	// is a whiteout, in Overlay format.
+	hiding    map[string]bool
+	whiteouts bool
 	// late is what is left to do to directories when everything is in them.
 	late []lateDir
 }
@@ -118,6 +122,7 @@ func newApplier(root *rootfs.Root, o ApplyOptions) *applier {
 		copier:  newCopier(),
 		filler:  newFiller(),
 		made:    make(map[string]bool),
+		hiding:  make(map[string]bool),
 	}
 	if o.UserXattr {
 		a.opaque = userOverlay + "opaque"

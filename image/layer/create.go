@@ -290,7 +290,7 @@ func (a *applier) clear(up *openDir, base string, e *Entry) error {
 	if err := unix.Mkdirat(up.fd, base, 0o700); err != nil {
 		return err
 	}
-	return a.setOpaque(up.fd, base)
+	return a.setOpaque(up, base)
 }
 
 // remove removes base, which may be a directory, from the directory up.

@@ -39,7 +39,7 @@ func Diff(ctx context.Context, upper string, w *Writer) error {
 	g.Go(func() error {
 		defer p.close()
 		s := scanner{ctx: ctx, p: p}
-		err := s.dir(root, "")
+		err := s.dir(root, "", false)
 		if err == nil {
 			err = s.flush()
 		}
@@ -75,6 +75,9 @@ func (d *differ) item(b *batch, it *item) error {
 		return fmt.Errorf("read %s: %w", it.path, it.err)
 	}
 	kind := it.st.Mode & unix.S_IFMT
+	if isWhiteout(&it.st) && it.hidden {
+		return nil // there is nothing that it could hide
+	}
 	if isWhiteout(&it.st) {
 		return d.w.Whiteout(it.path)
 	}

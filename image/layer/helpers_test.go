@@ -183,7 +183,7 @@ const capNetRaw = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\
 // owners, devices, whiteouts and opaque directories too.
 func randomTree(t testing.TB, dir string, rnd *rand.Rand) {
 	g := &treeMaker{t: t, rnd: rnd, root: os.Geteuid() == 0}
-	g.fill(dir, 0)
+	g.fill(dir, 0, false)
 	sort.Sort(sort.Reverse(sort.StringSlice(g.all)))
 	for _, path := range g.all { // children before parents
 		ts := unix.NsecToTimespec(rnd.Int64N(4e18) - 1e18)
@@ -216,26 +216,28 @@ func (g *treeMaker) name() string {
 	return fmt.Sprintf("f%d", g.rnd.IntN(1000))
 }
 
-func (g *treeMaker) fill(dir string, depth int) {
+// fill makes files in dir; hidden says that it or a directory above is opaque.
+func (g *treeMaker) fill(dir string, depth int, hidden bool) {
 	for range g.rnd.IntN(12) {
 		path := filepath.Join(dir, g.name())
 		if _, err := os.Lstat(path); err == nil {
 			continue
 		}
-		g.make(path, depth)
+		g.make(path, depth, hidden)
 		g.all = append(g.all, path)
 	}
 }
 
-func (g *treeMaker) make(path string, depth int) {
+func (g *treeMaker) make(path string, depth int, hidden bool) {
 	t, rnd := g.t, g.rnd
 	switch n := rnd.IntN(20); {
 	case n < 5 && depth < 5:
 		check(t, os.Mkdir(path, 0o755))
-		g.fill(path, depth+1)
+		opaque := g.root && rnd.IntN(4) == 0
+		g.fill(path, depth+1, hidden || opaque)
 		g.own(path)
 		check(t, unix.Chmod(path, uint32(0o700|rnd.IntN(0o10000))))
-		if g.root && rnd.IntN(4) == 0 {
+		if opaque {
 			check(t, unix.Setxattr(path, "trusted.overlay.opaque", []byte("y"), 0))
 		}
 		g.xattr(path)
@@ -253,7 +255,7 @@ func (g *treeMaker) make(path string, depth int) {
 		check(t, unix.Mkfifo(path, 0o600))
 	case n == 10 && g.root:
 		check(t, unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
-	case n == 11 && g.root:
+	case n == 11 && g.root && !hidden:
 		check(t, unix.Mknod(path, unix.S_IFCHR, 0))
 		return
 	default:

@@ -58,6 +58,8 @@ type item struct {
 	kind   uint8
 	st     unix.Stat_t
 	opaque bool
+	// hidden says that a directory above is opaque.
+	hidden bool
 	link   string
 	xattrs map[string]string
 	// large says that the file is left to the writer; otherwise its bytes are
@@ -188,15 +190,16 @@ func (s *scanner) discard() {
 	}
 }
 
-// dir scans the directory d, which it releases. path is its path, "" for the root.
-func (s *scanner) dir(d *diffDir, path string) error {
+// dir scans the directory d, which it releases. path is its path, "" for the root;
+// hidden says that it or a directory above is opaque.
+func (s *scanner) dir(d *diffDir, path string, hidden bool) error {
 	defer d.release()
 	entries, err := rootfs.List(d.fd)
 	if err != nil {
 		return fmt.Errorf("read directory %s: %w", path, err)
 	}
 	for _, e := range entries {
-		it := item{dir: d, name: e.Name, path: joinName(path, e.Name), kind: e.Type}
+		it := item{dir: d, name: e.Name, path: joinName(path, e.Name), kind: e.Type, hidden: hidden}
 		if it.kind == unix.DT_UNKNOWN {
 			if err := unix.Fstatat(d.fd, e.Name, &it.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 				return fmt.Errorf("stat %s: %w", it.path, err)
@@ -233,7 +236,7 @@ func (s *scanner) subdir(it item) error {
 		d.release()
 		return fmt.Errorf("%s: %w", it.path, err)
 	}
-	return s.dir(d, it.path)
+	return s.dir(d, it.path, it.hidden || it.opaque)
 }
 
 // attributes reads the attributes that belong in the image, and overlayfs' notes.
