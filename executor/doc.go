@@ -25,7 +25,9 @@
 // Below the directory given to [OpenSnapshots]:
 //
 //	committed/<name>/fs    one layer as an overlay lower directory; the mtime of
-//	                       committed/<name> is when it was last used
+//	                       committed/<name> is when it was last used, and a file
+//	                       "inherit" beside fs says that its root directory's mode
+//	                       and owner are those of the layer below
 //	active/<id>/fs, work*  a snapshot being made; its directory is flocked by the
 //	                       process that makes it, so leftovers are recognisable
 //	trash/<id>             what Prune and Discard are deleting
@@ -33,10 +35,13 @@
 //	points-<hostname>/     an empty tree with the mount points of a step, the
 //	                       lowest lower directory of a running step's overlay
 //	empty/                 an empty directory
+//	boot                   the boot that the store was last opened in
 //	lock                   flocked, shared while a snapshot is made or used and
 //	                       exclusively while Prune moves one away
 //
 // A commit is one rename: a name is there whole or not at all, and never changes.
+// Layers are not synced to disk, being made of what is kept elsewhere; after a boot,
+// those that were committed in the last minutes before it are dropped.
 //
 // # Invariants
 //

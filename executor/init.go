@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +49,8 @@ func containerInit() {
 	if err := readMessage(control, &p); err != nil {
 		unix.Exit(1) // the parent is gone, or this is no child of ours: nobody to tell
 	}
-	_ = os.WriteFile("/proc/self/comm", []byte(initName), 0) // only for those who look with ps
+	name := append([]byte(initName), 0)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0) // for those who look with ps
 	if err := setUp(&p); err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})
 	}

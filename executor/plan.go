@@ -105,25 +105,28 @@ func refuse(s *specs.Spec) error {
 	if s.Process.Capabilities == nil || len(s.Process.Capabilities.Ambient) > 0 {
 		return fmt.Errorf("run spec: capabilities must be set, and none ambient")
 	}
-	for what, asked := range map[string]bool{
-		"a terminal":            s.Process.Terminal,
-		"resource limits":       len(s.Process.Rlimits) > 0 || s.Linux.Resources != nil,
-		"no_new_privs":          s.Process.NoNewPrivileges,
-		"an AppArmor profile":   s.Process.ApparmorProfile != "",
-		"an SELinux label":      s.Process.SelinuxLabel != "" || s.Linux.MountLabel != "",
-		"a read-only root":      s.Root.Readonly,
-		"hooks":                 s.Hooks != nil,
-		"a cgroup":              s.Linux.CgroupsPath != "",
-		"sysctls":               len(s.Linux.Sysctl) > 0,
-		"a seccomp profile":     s.Linux.Seccomp != nil,
-		"id mappings":           len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0,
-		"a domain name":         s.Domainname != "",
-		"an OOM score":          s.Process.OOMScoreAdj != nil,
-		"a personality":         s.Linux.Personality != nil,
-		"a propagation of root": s.Linux.RootfsPropagation != "",
+	for _, x := range []struct {
+		what  string
+		asked bool
+	}{
+		{"a terminal", s.Process.Terminal},
+		{"resource limits", len(s.Process.Rlimits) > 0 || s.Linux.Resources != nil},
+		{"no_new_privs", s.Process.NoNewPrivileges},
+		{"an AppArmor profile", s.Process.ApparmorProfile != ""},
+		{"an SELinux label", s.Process.SelinuxLabel != "" || s.Linux.MountLabel != ""},
+		{"a read-only root", s.Root.Readonly},
+		{"hooks", s.Hooks != nil},
+		{"a cgroup", s.Linux.CgroupsPath != ""},
+		{"sysctls", len(s.Linux.Sysctl) > 0},
+		{"a seccomp profile", s.Linux.Seccomp != nil},
+		{"id mappings", len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0},
+		{"a domain name", s.Domainname != ""},
+		{"an OOM score", s.Process.OOMScoreAdj != nil},
+		{"a personality", s.Linux.Personality != nil},
+		{"a propagation of root", s.Linux.RootfsPropagation != ""},
 	} {
-		if asked {
-			return fmt.Errorf("run spec: the native runner does not support %s", what)
+		if x.asked {
+			return fmt.Errorf("run spec: the native runner does not support %s", x.what)
 		}
 	}
 	return nil

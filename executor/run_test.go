@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -255,6 +257,40 @@ func TestRunOutputStreams(t *testing.T) {
 	}
 	if err := <-done; err != context.Canceled {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunTogether(t *testing.T) {
+	s := newStore(t)
+	e := New(s)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		sn := prepare(t, s, "base")
+		wg.Go(func() {
+			var out bytes.Buffer
+			p := script(fmt.Sprintf("echo %d >/n; cat /n; exit %d", i, i))
+			err := e.Run(context.Background(), sn, p, IO{Stdout: &out})
+			var exit *ExitError
+			if out.String() != fmt.Sprintln(i) || (i > 0) != errors.As(err, &exit) || i > 0 && exit.Code != i {
+				t.Errorf("step %d: %v, %q", i, err, out.String())
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestProtectedSelf(t *testing.T) {
+	if enterErr != nil {
+		t.Skipf("needs to mount: %v", enterErr)
+	}
+	f, err := protectedSelf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || st.Flags&unix.ST_RDONLY == 0 {
+		t.Errorf("own program: %v, mount flags %x, want it read-only", err, st.Flags)
 	}
 }
 

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -340,13 +341,9 @@ func (s *Snapshots) trash(dir string) error {
 // moveToTrash only renames, so that it is quick enough to do under the lock. A
 // directory that is not there is no error.
 func (s *Snapshots) moveToTrash(dir string) (to string, err error) {
-	to, err = os.MkdirTemp(s.path(trashDir), "")
-	if err != nil {
+	to = s.path(trashDir, filepath.Base(dir)+"-"+rand.Text())
+	if err := renameNew(dir, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
-	}
-	// Not os.Rename, which refuses to replace even an empty directory.
-	if err := unix.Rename(dir, to); err != nil && err != unix.ENOENT {
-		return "", errors.Join(&os.LinkError{Op: "rename", Old: dir, New: to, Err: err}, os.Remove(to))
 	}
 	return to, nil
 }

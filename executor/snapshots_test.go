@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -395,121 +394,5 @@ func TestRenameAndRemove(t *testing.T) {
 	abort()
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) || s.Use("e") {
 		t.Errorf("abort leaves %s: %v", dir, err)
-	}
-}
-
-func TestPrune(t *testing.T) {
-	s := newStore(t)
-	old := time.Now().Add(-time.Hour)
-	for _, name := range []string{"old", "used", "kept"} {
-		makeLayer(t, s, name, func(string) {})
-		if err := os.Chtimes(s.path(committedDir, name), old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.Use("used")
-	live := prepare(t, s, "base")
-	dead := prepare(t, s, "base")
-	dead.lock.Close() // as the end of its process does
-	asked := map[string]time.Time{}
-	keep := func(name string, used time.Time) bool {
-		asked[name] = used
-		return name == "kept" || used.After(old.Add(time.Minute))
-	}
-	gone, err := s.Prune(context.Background(), keep)
-	if err != nil || !slices.Equal(gone, []string{"old"}) {
-		t.Errorf("pruned %q, %v", gone, err)
-	}
-	if len(asked) != 4 || asked["kept"].Sub(old).Abs() > time.Second {
-		t.Errorf("asked about %v", asked)
-	}
-	if s.Use("old") || !s.Use("used") || !s.Use("kept") || !s.Use("base") {
-		t.Error("the wrong layers are left")
-	}
-	if _, err := os.Stat(live.Upper()); err != nil {
-		t.Errorf("a live snapshot is gone: %v", err)
-	}
-	if _, err := os.Stat(dead.dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a dead snapshot is there: %v", err)
-	}
-	if names, err := readNames(s.path(trashDir)); err != nil || len(names) > 0 {
-		t.Errorf("trash has %q, %v", names, err)
-	}
-	dead.lock = nil
-	canceled, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := s.Prune(canceled, func(string, time.Time) bool { return false }); err != context.Canceled || !s.Use("base") {
-		t.Errorf("canceled: %v", err)
-	}
-}
-
-func TestPruneWhileBuilding(t *testing.T) {
-	s := newStore(t)
-	start := time.Now()
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := s.Prune(context.Background(), func(_ string, used time.Time) bool { return !used.Before(start) }); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
-	s.Use("base")
-	for i := range 20 {
-		name := fmt.Sprintf("l%d", i)
-		sn := prepare(t, s, "base")
-		tree{"f": name}.make(t, sn.Upper())
-		if err := s.Commit(sn, name); err != nil {
-			t.Error(err)
-		}
-		if !s.Use(name) {
-			t.Errorf("%s is gone", name)
-		}
-	}
-	close(stop)
-	wg.Wait()
-}
-
-func TestDropDoubtful(t *testing.T) {
-	s := newStore(t)
-	makeLayer(t, s, "late", func(string) {})
-	// Nothing was seen of the machine after base and late were committed, as far as
-	// the store knows. The next boot drops both.
-	reopen := func(boot string) *Snapshots {
-		t.Helper()
-		if err := os.WriteFile(s.path("boot"), []byte(boot), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		again, err := OpenSnapshots(s.dir, s.userxattr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return again
-	}
-	boot := readString(t, "/proc/sys/kernel/random/boot_id")
-	if again := reopen(boot); !again.Use("base") || !again.Use("late") {
-		t.Error("a layer is gone without a boot")
-	}
-	if again := reopen("another boot"); again.Use("base") || again.Use("late") {
-		t.Error("a layer that may not be on disk is there after a boot")
-	}
-	if got := readString(t, s.path("boot")); got != boot {
-		t.Errorf("boot is %q, want %q", got, boot)
-	}
-}
-
-func TestLifeSigns(t *testing.T) {
-	s := newStore(t)
-	before := time.Now().Add(-time.Second)
-	last, committed := s.lifeSigns([]string{"base", "none"})
-	if len(committed) != 1 || committed["base"].Before(before) || last.Before(committed["base"].Add(-time.Second)) {
-		t.Errorf("got %v, %v", last, committed)
 	}
 }
