@@ -19,8 +19,21 @@ type bases struct {
 }
 
 // Image gives the image of ref for a platform: the store's, or the registry's
-// as policy wants. Several builds that want the same image fetch it once.
+// as policy wants. Several builds that want the same image fetch it once. An
+// image for one other platform is taken, with a warning, as BuildKit does.
 func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
+	img, err := b.find(ctx, ref, p, policy)
+	if err != nil {
+		return nil, err
+	}
+	if have := img.Config.Platform; have.OS != p.OS || have.Architecture != p.Architecture {
+		b.show.event(build.Event{Kind: build.Warned, Text: fmt.Sprintf("%s is for %s, and the build is for %s",
+			ref.Familiar(), platformName(have), platformName(p))})
+	}
+	return img, nil
+}
+
+func (b *bases) find(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
 	ref = ref.WithDefaultTag()
 	if policy != build.PullAlways {
 		img, err := b.stored(ctx, ref, p)

@@ -113,8 +113,10 @@ func findCommand(args []string) (*command, []string, error) {
 		return all[i]
 	}
 	if len(args) == 0 {
-		return nil, nil, &usageError{msg: "a verb or a context directory is missing",
-			hint: "`ocibuild -t app:v1 .` builds the Dockerfile here; `ocibuild help` lists the verbs"}
+		return nil, nil, &usageError{
+			msg:  "a verb or a context directory is missing",
+			hint: "`ocibuild -t app:v1 .` builds the Dockerfile here; `ocibuild help` lists the verbs",
+		}
 	}
 	switch first := args[0]; {
 	case first == "-h" || first == "--help":

@@ -54,7 +54,6 @@ type row struct {
 	tail      []string
 	status    string
 	transfers []*transfer
-	duration  time.Duration
 }
 
 // transfer is one blob on the way.
