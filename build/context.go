@@ -46,10 +46,20 @@ type contextNode struct {
 	// that it is as it was selected, and that it has extended attributes.
 	unmoved, attributed atomic.Bool
 
-	hashOnce sync.Once
-	sum      digest.Digest
-	sumErr   error
+	// hashed is set once the file has been read to be hashed.
+	hashed atomic.Pointer[hashed]
+	// listing is what a directory holds; nil for anything else.
+	listing *listing
+}
 
+// hashed is what reading a file has shown.
+type hashed struct {
+	digest digest.Digest
+	xattrs map[string]string
+}
+
+// listing is a directory of the context, read once.
+type listing struct {
 	once     sync.Once
 	children map[string]*contextNode
 	sorted   []string
@@ -63,7 +73,7 @@ func openContext(dir string, ignore *parser.Ignore, memo *cache.Files) (*context
 	if err != nil {
 		return nil, fmt.Errorf("open context: %w", err)
 	}
-	top := &contextNode{entry: layer.Entry{Type: typeDir, Mode: 0o755}}
+	top := &contextNode{entry: layer.Entry{Type: typeDir, Mode: 0o755}, listing: &listing{}}
 	if st, err := root.Stat(""); err == nil {
 		top.entry.Mode = int64(st.Mode & 0o7777)
 		top.entry.ModTime = time.Unix(st.Mtim.Unix())
@@ -89,11 +99,11 @@ func (c *contextTree) node(p string) (*contextNode, error) {
 		if err := c.read(at, n); err != nil {
 			return nil, err
 		}
-		child, ok := n.children[name]
+		child, ok := n.listing.children[name]
 		if !ok {
 			return nil, fs.ErrNotExist
 		}
-		n, at = child, path.Join(at, name)
+		n, at = child, join(at, name)
 	}
 	if shown, err := c.shown(p, n); err != nil || !shown {
 		return nil, errors.Join(err, fs.ErrNotExist)
@@ -113,8 +123,8 @@ func (c *contextTree) shown(p string, n *contextNode) (bool, error) {
 	if err := c.read(p, n); err != nil {
 		return false, err
 	}
-	for _, name := range n.sorted {
-		if ok, err := c.shown(path.Join(p, name), n.children[name]); ok || err != nil {
+	for _, name := range n.listing.sorted {
+		if ok, err := c.shown(join(p, name), n.listing.children[name]); ok || err != nil {
 			return ok, err
 		}
 	}
@@ -134,8 +144,8 @@ func (c *contextTree) ignored(p string) bool {
 
 // read lists a directory and looks at each entry, once.
 func (c *contextTree) read(dir string, n *contextNode) error {
-	n.once.Do(func() { n.err = c.readDir(dir, n) })
-	return n.err
+	n.listing.once.Do(func() { n.listing.err = c.readDir(dir, n) })
+	return n.listing.err
 }
 
 func (c *contextTree) readDir(dir string, n *contextNode) error {
@@ -154,33 +164,32 @@ func (c *contextTree) readDir(dir string, n *contextNode) error {
 		}
 	}
 	slices.Sort(names)
-	n.children = make(map[string]*contextNode, len(names))
+	n.listing.children = make(map[string]*contextNode, len(names))
 	for _, name := range names {
-		child, err := c.lstat(int(f.Fd()), path.Join(dir, name), n)
+		child, err := c.lstat(int(f.Fd()), dir, name, n)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // gone since the directory was listed
 		}
 		if err != nil {
-			return fmt.Errorf("read context: %s: %w", path.Join(dir, name), err)
+			return fmt.Errorf("read context: %s: %w", join(dir, name), err)
 		}
-		n.children[name] = child
-		n.sorted = append(n.sorted, name)
+		n.listing.children[name] = child
+		n.listing.sorted = append(n.listing.sorted, name)
 	}
 	return nil
 }
 
 // lstat looks at one entry of the directory dirfd.
-func (c *contextTree) lstat(dirfd int, p string, parent *contextNode) (*contextNode, error) {
+func (c *contextTree) lstat(dirfd int, dir, name string, parent *contextNode) (*contextNode, error) {
 	n := &contextNode{}
 	if c.ignore != nil {
-		m, err := c.ignore.Excluded(p, parent.match)
+		m, err := c.ignore.Excluded(join(dir, name), parent.match)
 		if err != nil {
 			return nil, err
 		}
 		n.match, n.hidden = m, m.Excluded
 	}
 	var st unix.Stat_t
-	name := path.Base(p)
 	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err
 	}
@@ -189,7 +198,7 @@ func (c *contextTree) lstat(dirfd int, p string, parent *contextNode) (*contextN
 		Ino: st.Ino, Dev: uint64(st.Dev), Size: st.Size, Mode: st.Mode,
 		MTimeNs: st.Mtim.Nano(), CTimeNs: st.Ctim.Nano(),
 	}
-	n.entry = layer.Entry{Name: p, Mode: int64(st.Mode & 0o7777), ModTime: time.Unix(st.Mtim.Unix())}
+	n.entry = layer.Entry{Name: name, Mode: int64(st.Mode & 0o7777), ModTime: time.Unix(st.Mtim.Unix())}
 	e := &n.entry
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -197,7 +206,7 @@ func (c *contextTree) lstat(dirfd int, p string, parent *contextNode) (*contextN
 	case unix.S_IFSOCK:
 		e.Type, n.nlink = typeReg, 0 // arrives as an empty file
 	case unix.S_IFDIR:
-		e.Type = typeDir
+		e.Type, n.listing = typeDir, &listing{}
 	case unix.S_IFLNK:
 		e.Type = typeSymlink
 		link, err := readlinkat(dirfd, name, st.Size)
@@ -243,11 +252,11 @@ func (c *contextTree) names(dir string) ([]string, error) {
 		return nil, err
 	}
 	if c.ignore == nil {
-		return n.sorted, nil
+		return n.listing.sorted, nil
 	}
 	var out []string
-	for _, name := range n.sorted {
-		ok, err := c.shown(path.Join(dir, name), n.children[name])
+	for _, name := range n.listing.sorted {
+		ok, err := c.shown(join(dir, name), n.listing.children[name])
 		if err != nil {
 			return nil, err
 		}
@@ -322,49 +331,53 @@ func (c *contextTree) known(p string, _ *layer.Entry) (digest.Digest, bool) {
 	return c.memo.Digest(p, n.stat)
 }
 
-// digest gives a file's digest from the memo, or reads the file. A file with
-// extended attributes is never in the memo, which has no room for them: what
-// is in the memo has none.
-func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (digest.Digest, error) {
+// digest reads a file for its digest. A file with extended attributes is never
+// in the memo, which has no room for them: what is in the memo has none.
+func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (digest.Digest, map[string]string, error) {
 	n, err := c.node(p)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	n.hashOnce.Do(func() { n.sum, n.sumErr = c.hash(ctx, p, n) })
-	return n.sum, n.sumErr
+	if h := n.hashed.Load(); h != nil {
+		return h.digest, h.xattrs, nil
+	}
+	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return digest.FromBytes(nil), nil, nil
+	}
+	h, err := c.hash(ctx, p, n)
+	if err != nil {
+		return "", nil, err
+	}
+	n.hashed.Store(h)
+	if len(h.xattrs) == 0 {
+		c.memo.Remember(p, n.stat, h.digest)
+	}
+	return h.digest, h.xattrs, nil
 }
 
-func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (digest.Digest, error) {
-	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
-		return digest.FromBytes(nil), nil
-	}
-	if d, ok := c.memo.Digest(p, n.stat); ok {
-		return d, nil
-	}
+func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (*hashed, error) {
 	f, err := c.openFile(p)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
 	h := digest.SHA256.Digester()
 	size, err := copyBuffer(ctx, h.Hash(), f)
 	if err != nil {
-		return "", fmt.Errorf("read context: %w", err)
+		return nil, fmt.Errorf("read context: %w", err)
 	}
-	if n.entry.Xattrs, err = layer.ReadXattrs(int(f.Fd())); err != nil {
-		return "", fmt.Errorf("read context: attributes of %s: %w", p, err)
+	xattrs, err := layer.ReadXattrs(int(f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("read context: attributes of %s: %w", p, err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return "", fmt.Errorf("read context: %w", err)
+		return nil, fmt.Errorf("read context: %w", err)
 	}
 	if size != n.entry.Size || st.Ctim.Nano() != n.stat.CTimeNs {
-		return "", &Hinted{fmt.Errorf("read context: %s changed while it was read", p), "build again when nothing writes to the context"}
+		return nil, changed(p)
 	}
-	if len(n.entry.Xattrs) == 0 {
-		c.memo.Remember(p, n.stat, h.Digest())
-	}
-	return h.Digest(), nil
+	return &hashed{h.Digest(), xattrs}, nil
 }
 
 func (c *contextTree) linkID(p string, e *layer.Entry) string {
@@ -405,8 +418,8 @@ func (emptyTree) names(string) ([]string, error) { return nil, nil }
 
 func (emptyTree) known(string, *layer.Entry) (digest.Digest, bool) { return "", false }
 
-func (emptyTree) digest(context.Context, string, *layer.Entry) (digest.Digest, error) {
-	return "", fs.ErrNotExist
+func (emptyTree) digest(context.Context, string, *layer.Entry) (digest.Digest, map[string]string, error) {
+	return "", nil, fs.ErrNotExist
 }
 
 func (emptyTree) open(context.Context, string, *layer.Entry) (io.ReadCloser, error) {

@@ -172,7 +172,7 @@ func (t *transfer) landMatch(l *landing, from opener, m match, own *owner, group
 	}
 	for i := range m.items {
 		it := &m.items[i]
-		if err := t.landItem(l, from, it, path.Join(dst, it.rel), own, group); err != nil {
+		if err := t.landItem(l, from, it, join(dst, it.rel), own, group); err != nil {
 			return err
 		}
 	}

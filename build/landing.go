@@ -161,11 +161,16 @@ func (l *landing) putFile(f *landed) error {
 // byte order of path components: the added paths, and the directories that
 // lead to them as they are below, since a layer that lacks them would change them.
 func (l *landing) settled() ([]*landed, error) {
-	all := maps.Clone(l.added)
-	for p := range l.added {
-		for dir := parentOf(p); dir != ""; dir = parentOf(dir) {
-			if _, ok := all[dir]; ok {
-				break
+	list := make([]*landed, 0, len(l.added))
+	parents := map[string]bool{"": true}
+	for p, f := range l.added {
+		if p != "" {
+			list = append(list, f)
+		}
+		for dir := parentOf(p); !parents[dir]; dir = parentOf(dir) {
+			parents[dir] = true
+			if _, ok := l.added[dir]; ok {
+				continue
 			}
 			e, err := l.below(dir)
 			if err != nil {
@@ -173,11 +178,9 @@ func (l *landing) settled() ([]*landed, error) {
 			}
 			parent := *e
 			parent.Name = dir
-			all[dir] = &landed{entry: parent}
+			list = append(list, &landed{entry: parent})
 		}
 	}
-	delete(all, "")
-	list := slices.Collect(maps.Values(all))
 	slices.SortFunc(list, func(a, b *landed) int { return comparePaths(a.entry.Name, b.entry.Name) })
 	return list, nil
 }

@@ -3,8 +3,8 @@ package build
 import (
 	"context"
 	"fmt"
-	"path"
 	"runtime"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/opencontainers/go-digest"
@@ -34,6 +34,17 @@ type item struct {
 	entry   *layer.Entry
 	digest  digest.Digest
 	link    string
+}
+
+// attribute gives the item extended attributes that were found when its file
+// was read. The entry is shared with other steps: a copy is changed.
+func (it *item) attribute(xattrs map[string]string) {
+	if len(xattrs) == 0 {
+		return
+	}
+	e := *it.entry
+	e.Xattrs = xattrs
+	it.entry = &e
 }
 
 // dir reports whether the match is a directory, of which only the contents are copied.
@@ -91,15 +102,16 @@ func matchTree(ctx context.Context, t tree, name string) (match, error) {
 	if err != nil {
 		return m, err
 	}
-	err = m.walk(ctx, t, "", top, e)
+	err = m.walk(ctx, t, top, top, e)
 	return m, err
 }
 
-func (m *match) walk(ctx context.Context, t tree, rel, at string, e *layer.Entry) error {
+// walk adds the file at a path and what is below it.
+func (m *match) walk(ctx context.Context, t tree, top, at string, e *layer.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m.items = append(m.items, item{rel: rel, at: at, entry: e, link: t.linkID(at, e)})
+	m.items = append(m.items, item{rel: below(top, at), at: at, entry: e, link: t.linkID(at, e)})
 	if e.Type != typeDir {
 		return nil
 	}
@@ -108,16 +120,35 @@ func (m *match) walk(ctx context.Context, t tree, rel, at string, e *layer.Entry
 		return err
 	}
 	for _, name := range names {
-		p := path.Join(at, name)
+		p := join(at, name)
 		child, err := t.lookup(p)
 		if err != nil {
 			return err
 		}
-		if err := m.walk(ctx, t, path.Join(rel, name), p, child); err != nil {
+		if err := m.walk(ctx, t, top, p, child); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// below gives the part of p below the directory top, which p is or is in.
+func below(top, p string) string {
+	if top == "" {
+		return p
+	}
+	return strings.TrimPrefix(p[len(top):], "/")
+}
+
+// join joins two clean relative paths, of which either may be "".
+func join(dir, p string) string {
+	switch {
+	case dir == "":
+		return p
+	case p == "":
+		return dir
+	}
+	return dir + "/" + p
 }
 
 // hashFiles finds the digests of all regular files; those that must be read
@@ -135,8 +166,10 @@ func (s *selection) hashFiles(ctx context.Context) error {
 			if it.digest, ok = s.tree.known(it.at, it.entry); ok {
 				continue
 			}
-			g.Go(func() (err error) {
-				it.digest, err = s.tree.digest(ctx, it.at, it.entry)
+			g.Go(func() error {
+				d, xattrs, err := s.tree.digest(ctx, it.at, it.entry)
+				it.digest = d
+				it.attribute(xattrs)
 				return err
 			})
 		}

@@ -109,10 +109,9 @@ func (f *landed) attributes(r io.Reader) {
 	if !ok || f.entry.Digest != "" {
 		return
 	}
-	if f.entry.Xattrs = x.attributes(); f.entry.Xattrs != nil && f.item != nil {
-		e := *f.item.entry // shared with other steps: change a copy
-		e.Xattrs = f.entry.Xattrs
-		f.item.entry = &e
+	f.entry.Xattrs = x.attributes()
+	if f.item != nil {
+		f.item.attribute(f.entry.Xattrs)
 	}
 }
 
