@@ -42,8 +42,7 @@ func startCommand(p *plan) (pid int, failure *report) {
 // calling thread alone: Go's own wrappers would change every thread's.
 func takeIdentity(p *plan) error {
 	for _, fd := range []int{1, 2} {
-		// So that the command can open /dev/stdout, a pipe that we made.
-		if err := unix.Fchown(fd, int(p.UID), -1); err != nil && p.UID != 0 {
+		if err := giveOutput(fd, p.UID); err != nil {
 			return fmt.Errorf("give output to user %d: %w", p.UID, explainID(err))
 		}
 	}
@@ -61,6 +60,18 @@ func takeIdentity(p *plan) error {
 		return fmt.Errorf("set capabilities: %w", err)
 	}
 	return nil
+}
+
+// giveOutput makes a pipe the user's, who can then open it as /dev/stdout.
+func giveOutput(fd int, uid uint64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFIFO || uint64(st.Uid) == uid {
+		return nil
+	}
+	return unix.Fchown(fd, int(uid), -1)
 }
 
 func dropBounding(keep uint64) error {

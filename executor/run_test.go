@@ -398,6 +398,27 @@ func TestRunNetwork(t *testing.T) {
 	}
 }
 
+func TestRunCgroup2(t *testing.T) {
+	needsRoot(t)
+	s := newStore(t)
+	h, err := detectHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.CgroupV2 = true // the kernel has it, wherever the machine mounts it
+	p, err := compile(Spec(script("grep -c '^cgroup /sys/fs/cgroup cgroup2 ro,' /proc/mounts; test -e /sys/fs/cgroup/cgroup.procs && cat /proc/self/cgroup | grep ^0"), h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Scratch = s.path(emptyDir)
+	sn := prepare(t, s, "base")
+	var out bytes.Buffer
+	err = New(s).runMounted(context.Background(), sn, p, &stubs{upper: sn.Upper()}, IO{Stdout: &out})
+	if err != nil || out.String() != "1\n0::/\n" {
+		t.Errorf("got %v, %q", err, out.String())
+	}
+}
+
 func TestRunHostname(t *testing.T) {
 	p := script("hostname; cat /etc/hostname /etc/hosts")
 	p.Hostname = "builder-1"

@@ -170,7 +170,15 @@ func cloneTree(dir int, path string, recursive bool) (int, error) {
 // detachedMount makes one mount of the plan, attached nowhere.
 func detachedMount(m planMount) (int, error) {
 	if m.Type != "" {
-		return newFilesystem(m)
+		fd, err := newFilesystem(m)
+		if m.Type == "sysfs" && errors.Is(err, unix.EPERM) { // parts of the machine's are hidden from us
+			sys := planMount{Source: "/sys", Set: m.Set | unix.MOUNT_ATTR_RDONLY, Recursive: true, RecursiveAttr: true}
+			return detachedMount(sys)
+		}
+		if m.Type == "proc" && errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w (parts of /proc are hidden from us; a container needs systempaths=unconfined or procMount: Unmasked)", err)
+		}
+		return fd, err
 	}
 	fd, err := cloneTree(unix.AT_FDCWD, m.Source, m.Recursive)
 	if err != nil {

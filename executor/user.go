@@ -25,11 +25,14 @@ const maxID = 1<<31 - 1
 // nil. It follows runc: the empty value is uid 0; a number is never taken for a
 // name, and one that no entry has stands for itself with gid 0; an unknown name is
 // an error; the groups that list the user's name come along unless the value
-// names a group.
+// names a group. In a pair of two numbers, "root" is one, as BuildKit has it.
 func LookupUser(user string, passwd, group []byte) (UserInfo, error) {
 	name, groupName, _ := strings.Cut(user, ":")
 	if name == "" {
 		name = "0"
+	}
+	if uid, gid := rootID(name), rootID(groupName); isID(uid) && isID(gid) {
+		name, groupName = uid, gid
 	}
 	info := UserInfo{Home: "/"}
 	entry, known := findUser(name, passwd)
@@ -140,6 +143,18 @@ func records(file []byte, n int) func(yield func([]string) bool) {
 			}
 		}
 	}
+}
+
+func isID(s string) bool {
+	_, err := parseID(s)
+	return err == nil
+}
+
+func rootID(s string) string {
+	if s == "root" {
+		return "0"
+	}
+	return s
 }
 
 func parseID(s string) (uint32, error) {

@@ -74,17 +74,20 @@ bad:x:y:bob
 
 func TestLookupUserWithoutFiles(t *testing.T) {
 	for user, want := range map[string]UserInfo{
-		"":      {Home: "/"},
-		"0":     {Home: "/"},
-		"12":    {UID: 12, Home: "/"},
-		"12:34": {UID: 12, GID: 34, Home: "/"},
+		"":          {Home: "/"},
+		"0":         {Home: "/"},
+		"12":        {UID: 12, Home: "/"},
+		"12:34":     {UID: 12, GID: 34, Home: "/"},
+		"root:root": {Home: "/"},
+		"12:root":   {UID: 12, Home: "/"},
+		"root:34":   {GID: 34, Home: "/"},
 	} {
 		got, err := LookupUser(user, nil, nil)
 		if err != nil || got.UID != want.UID || got.GID != want.GID || got.Home != want.Home || got.Groups != nil {
 			t.Errorf("%q: got %+v, %v", user, got, err)
 		}
 	}
-	for _, user := range []string{"bob", "12:audio"} {
+	for _, user := range []string{"bob", "12:audio", "bob:root", "root:audio"} {
 		if _, err := LookupUser(user, nil, nil); err == nil {
 			t.Errorf("%q: no error", user)
 		}
