@@ -59,16 +59,36 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("OCIBUILD_ROOT", filepath.Join(e.WorkDir, "store"))
 	e.Setenv("DOCKER_CONFIG", filepath.Join(e.WorkDir, "docker"))
 	e.Setenv("HOME", e.WorkDir)
+	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "auth.json")) // skopeo's
 	e.Values[tKey{}] = e.T()
 	return nil
 }
 
-// scriptCondition knows [root].
+// scriptCondition knows [root] and [ids]: that steps have more ids than one.
 func scriptCondition(cond string) (bool, error) {
-	if cond == "root" {
+	switch cond {
+	case "root":
 		return os.Geteuid() == 0, nil
+	case "ids":
+		return os.Geteuid() == 0 || haveRanges(), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
+}
+
+// haveRanges says that this user has subordinate ids and the means to use them.
+func haveRanges() bool {
+	u, err := user.Current()
+	if err != nil {
+		return false
+	}
+	for _, f := range []string{"/etc/subuid", "/etc/subgid"} {
+		text, err := os.ReadFile(f)
+		if err != nil || !strings.Contains("\n"+string(text), "\n"+u.Username+":") {
+			return false
+		}
+	}
+	_, err = exec.LookPath("newuidmap")
+	return err == nil
 }
 
 const busybox = "/bin/busybox"
