@@ -110,15 +110,19 @@ func (a *applier) describeDir(fd int, e *Entry) error {
 	if err := unix.Fchown(fd, uid, gid); err != nil {
 		return fmt.Errorf("set owner %d:%d: %w", uid, gid, err)
 	}
-	if err := unix.Fchmod(fd, uint32(e.Mode|0o700)); err != nil {
-		return fmt.Errorf("set mode: %w", err)
-	}
-	return setXattrs(e.Xattrs, true, func(name, value string) error {
+	err := setXattrs(e.Xattrs, true, func(name, value string) error {
 		if name == defaultACL {
 			return nil // that is for finish
 		}
 		return unix.Fsetxattr(fd, name, []byte(value), 0)
 	})
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, uint32(e.Mode|0o700)); err != nil {
+		return fmt.Errorf("set mode: %w", err)
+	}
+	return nil
 }
 
 // dropXattrs removes the attributes that a file has and should not have.

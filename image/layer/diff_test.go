@@ -20,7 +20,7 @@ import (
 
 // Diff and Apply are inverses: any tree comes back, and gives the same tar again.
 func TestDiffApplyInverse(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range seeds(25) {
 		in, out := t.TempDir(), t.TempDir()
 		randomTree(t, in, rand.New(rand.NewPCG(seed, 1)))
 		data, digests, toc := diff(t, in)

@@ -186,14 +186,15 @@ func (file *newFile) describe() error {
 	if err := unix.Fchown(file.fd, file.uid, file.gid); err != nil {
 		return fmt.Errorf("set owner %d:%d: %w", file.uid, file.gid, err)
 	}
-	if err := unix.Fchmod(file.fd, file.mode); err != nil {
-		return fmt.Errorf("set mode: %w", err)
-	}
 	err := setXattrs(file.xattrs, true, func(name, value string) error {
 		return unix.Fsetxattr(file.fd, name, []byte(value), 0)
 	})
 	if err != nil {
 		return err
+	}
+	// Last, because it may take the owner's right to set attributes.
+	if err := unix.Fchmod(file.fd, file.mode); err != nil {
+		return fmt.Errorf("set mode: %w", err)
 	}
 	return futimens(file.fd, file.mtime)
 }

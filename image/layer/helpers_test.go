@@ -27,11 +27,37 @@ func check(t testing.TB, err error) {
 	}
 }
 
+// isRoot reports whether the tests may do everything, inUserNamespace whether they
+// are root in a user namespace only.
+func isRoot() bool { return os.Geteuid() == 0 && !inUserNamespace() }
+
+func inUserNamespace() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295"
+}
+
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
+	if !isRoot() {
 		t.Skip("needs root: owners, devices and trusted attributes")
 	}
+}
+
+// seeds is how many random trees to try.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return (n + 4) / 5
+	}
+	return n
+}
+
+// allowed are the options with which the user of the tests can apply any tar.
+func allowed(o ApplyOptions) ApplyOptions {
+	o.UserXattr = o.UserXattr || !isRoot()
+	if os.Geteuid() != 0 {
+		o.Owner = func(int, int) (int, int) { return os.Getuid(), os.Getgid() }
+	}
+	return o
 }
 
 // member is one member of a tar that a test makes by hand, canonical or not.
@@ -90,7 +116,7 @@ func hard(name, target string) member  { return member{name: name, kind: tar.Typ
 // apply applies a tar to a directory.
 func apply(t testing.TB, data []byte, dir string, o ApplyOptions) (Digests, *TOC) {
 	t.Helper()
-	d, toc, err := Apply(context.Background(), bytes.NewReader(data), dir, o)
+	d, toc, err := Apply(context.Background(), bytes.NewReader(data), dir, allowed(o))
 	check(t, err)
 	return d, toc
 }
@@ -180,9 +206,12 @@ func describeFile(t testing.TB, b *strings.Builder, e rootfs.WalkEntry, first ma
 const capNetRaw = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 // randomTree makes a tree of everything that a file system can hold. As root it has
-// owners, devices, whiteouts and opaque directories too.
+// owners, whiteouts and opaque directories too, and devices.
 func randomTree(t testing.TB, dir string, rnd *rand.Rand) {
-	g := &treeMaker{t: t, rnd: rnd, root: os.Geteuid() == 0}
+	g := &treeMaker{t: t, rnd: rnd, root: isRoot(), owner: os.Geteuid() == 0, ids: 1 << 22, opaque: "trusted.overlay.opaque"}
+	if inUserNamespace() {
+		g.ids, g.opaque = 60000, "user.overlay.opaque"
+	}
 	g.fill(dir, 0, false)
 	sort.Sort(sort.Reverse(sort.StringSlice(g.all)))
 	for _, path := range g.all { // children before parents
@@ -195,11 +224,13 @@ func randomTree(t testing.TB, dir string, rnd *rand.Rand) {
 }
 
 type treeMaker struct {
-	t     testing.TB
-	rnd   *rand.Rand
-	root  bool
-	all   []string
-	files []string
+	t   testing.TB
+	rnd *rand.Rand
+	// root allows devices, owner other owners with ids up to ids.
+	root, owner bool
+	ids         int
+	opaque      string
+	all, files  []string
 }
 
 func (g *treeMaker) name() string {
@@ -233,20 +264,18 @@ func (g *treeMaker) make(path string, depth int, hidden bool) {
 	switch n := rnd.IntN(20); {
 	case n < 5 && depth < 5:
 		check(t, os.Mkdir(path, 0o755))
-		opaque := g.root && rnd.IntN(4) == 0
+		opaque := g.owner && rnd.IntN(4) == 0
 		g.fill(path, depth+1, hidden || opaque)
 		g.own(path)
 		check(t, unix.Chmod(path, uint32(0o700|rnd.IntN(0o10000))))
 		if opaque {
-			check(t, unix.Setxattr(path, "trusted.overlay.opaque", []byte("y"), 0))
+			check(t, unix.Setxattr(path, g.opaque, []byte("y"), 0))
 		}
 		g.xattr(path)
 		return
 	case n < 7:
 		check(t, os.Symlink(strings.Repeat("../x", rnd.IntN(60))+"/tar\xffget", path))
-		if g.root {
-			check(t, os.Lchown(path, rnd.IntN(1<<22), rnd.IntN(1000)))
-		}
+		g.own(path)
 		return
 	case n < 9 && len(g.files) > 0:
 		check(t, os.Link(g.files[rnd.IntN(len(g.files))], path))
@@ -255,7 +284,7 @@ func (g *treeMaker) make(path string, depth int, hidden bool) {
 		check(t, unix.Mkfifo(path, 0o600))
 	case n == 10 && g.root:
 		check(t, unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
-	case n == 11 && g.root && !hidden:
+	case n == 11 && g.owner && !hidden:
 		check(t, unix.Mknod(path, unix.S_IFCHR, 0))
 		return
 	default:
@@ -272,8 +301,8 @@ func (g *treeMaker) make(path string, depth int, hidden bool) {
 }
 
 func (g *treeMaker) own(path string) {
-	if g.root && g.rnd.IntN(2) == 0 {
-		check(g.t, os.Lchown(path, g.rnd.IntN(1<<22), g.rnd.IntN(1<<31)))
+	if g.owner && g.rnd.IntN(2) == 0 {
+		check(g.t, os.Lchown(path, g.rnd.IntN(g.ids), g.rnd.IntN(g.ids)))
 	}
 }
 
@@ -286,7 +315,7 @@ func (g *treeMaker) xattr(path string) {
 			check(g.t, err)
 		}
 	}
-	if g.rnd.IntN(5) == 0 && g.root && info.Mode().IsRegular() {
+	if g.rnd.IntN(5) == 0 && g.owner && info.Mode().IsRegular() {
 		check(g.t, unix.Setxattr(path, "security.capability", []byte(capNetRaw), 0))
 	}
 }

@@ -41,7 +41,7 @@ func run(t testing.TB, stdin []byte, name string, args ...string) []byte {
 // GNU tar makes the same of our tars as Apply does.
 func TestGNUTarReads(t *testing.T) {
 	needRoot(t)
-	for seed := range uint64(6) {
+	for seed := range seeds(6) {
 		in, ours, theirs := t.TempDir(), t.TempDir(), t.TempDir()
 		randomTree(t, in, rand.New(rand.NewPCG(seed, 3)))
 		dropMarkers(t, in)
@@ -79,7 +79,7 @@ func TestReadsGNUTar(t *testing.T) {
 // umoci makes the same of our layers as Apply does.
 func TestUmociReads(t *testing.T) {
 	needRoot(t)
-	for seed := range uint64(3) {
+	for seed := range seeds(3) {
 		in, ours := t.TempDir(), t.TempDir()
 		randomTree(t, in, rand.New(rand.NewPCG(seed, 4)))
 		dropMarkers(t, in)
