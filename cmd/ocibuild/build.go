@@ -182,23 +182,17 @@ func (c *buildCommand) checkNames() error {
 
 // checkOutputs looks at everything that the build is to write.
 func (c *buildCommand) checkOutputs(s *stdio) error {
-	stdout := 0
 	for _, text := range c.outputTexts {
 		o, err := parseOutput(text)
 		if err != nil {
 			return err
 		}
-		c.push = c.push || o.push
-		for _, ref := range o.names {
-			if !slices.Contains(c.tags, ref) {
-				c.tags = append(c.tags, ref)
-			}
-		}
+		c.addOutput(o)
+	}
+	stdout := 0
+	for _, o := range c.outputs {
 		if o.dest == "-" {
 			stdout++
-		}
-		if o.dest != "" {
-			c.outputs = append(c.outputs, o)
 		}
 	}
 	switch {
@@ -211,6 +205,23 @@ func (c *buildCommand) checkOutputs(s *stdio) error {
 			return err
 		}
 	}
+	return c.checkFiles()
+}
+
+func (c *buildCommand) addOutput(o output) {
+	c.push = c.push || o.push
+	for _, ref := range o.names {
+		if !slices.Contains(c.tags, ref) {
+			c.tags = append(c.tags, ref)
+		}
+	}
+	if o.dest != "" {
+		c.outputs = append(c.outputs, o)
+	}
+}
+
+// checkFiles looks at the files that are to name the result.
+func (c *buildCommand) checkFiles() error {
 	for _, f := range []string{c.iidFile, c.metadataFile} {
 		if f == "" {
 			continue

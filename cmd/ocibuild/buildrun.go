@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// outcomeOf is what a build gave, for the last lines and the metadata file.
+// built is what a build gave, for the last lines and the metadata file.
 type built struct {
 	result *build.Result
 	tags   []image.Ref
@@ -157,18 +157,13 @@ func (c *buildCommand) tell(s *session, done *built, show display) error {
 func (d *built) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "built %s", d.result.ID)
-	for i, ref := range d.tags {
-		b.WriteString([]string{", ", " as "}[b2i(i == 0)] + ref.Familiar())
+	separator := " as "
+	for _, ref := range d.tags {
+		b.WriteString(separator + ref.Familiar())
+		separator = ", "
 	}
 	fmt.Fprintf(&b, " in %s (%d cached, %d run)", seconds(d.took), d.result.Cached, d.result.Ran)
 	return b.String()
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (d *built) names() []string {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/template"
+
+	"github.com/spf13/pflag"
 )
 
 // listing prints rows of a verb that lists things: as a table, as JSON lines,
@@ -17,6 +19,12 @@ type listing struct {
 	json     bool
 	template *template.Template
 	table    bool
+}
+
+// declare declares the flags of everything that lists.
+func (l *listing) declare(fs *pflag.FlagSet) {
+	fs.StringVar(&l.format, "format", "", "print in this `FORMAT`: table, json, a Go template, or \"table TEMPLATE\"")
+	fs.BoolVar(&l.json, "json", false, "print a JSON object a line, as --format=json does")
 }
 
 // parse looks at the value of --format: "", "table", "json", "table TEMPLATE"
@@ -96,6 +104,30 @@ func execute(w io.Writer, t *template.Template, v any) error {
 	}
 	_, err := io.WriteString(w, b.String()+"\n")
 	return err
+}
+
+// writeFormatted prints items as --json and --format want it; done is false
+// when they want the verb's own table. headers names the fields above a table.
+func writeFormatted[T any](w io.Writer, l *listing, headers map[string]string, items []T) (done bool, err error) {
+	switch {
+	case l.json:
+		for _, item := range items {
+			if err := writeJSONLine(w, item); err != nil {
+				return true, err
+			}
+		}
+		return true, nil
+	case l.table:
+		return true, tableTemplate(w, l.template, headers, items)
+	case l.template == nil:
+		return false, nil
+	}
+	for _, item := range items {
+		if err := execute(w, l.template, item); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
 }
 
 // writeTable prints rows below headers, columns aligned and three blanks apart.

@@ -43,7 +43,7 @@ func (c *historyCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	c.name = args[0]
-	return c.listing.parse()
+	return c.parse()
 }
 
 // historyLine is a line of the history, and what templates and JSON see.
@@ -62,30 +62,16 @@ func (c *historyCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	lines := c.lines(img, time.Now())
-	switch {
-	case c.quiet:
+	if c.quiet {
 		for _, l := range lines {
 			if _, err := fmt.Fprintln(s.out, l.ID); err != nil {
 				return err
 			}
 		}
 		return nil
-	case c.listing.json:
-		for _, l := range lines {
-			if err := writeJSONLine(s.out, l); err != nil {
-				return err
-			}
-		}
-		return nil
-	case c.table:
-		return tableTemplate(s.out, c.template, historyHeaders(), lines)
-	case c.template != nil:
-		for _, l := range lines {
-			if err := execute(s.out, c.template, l); err != nil {
-				return err
-			}
-		}
-		return nil
+	}
+	if done, err := writeFormatted(s.out, &c.listing, historyHeaders(), lines); done {
+		return err
 	}
 	return c.printTable(s, lines)
 }

@@ -47,12 +47,6 @@ func (c *imagesCommand) Flags(fs *pflag.FlagSet) {
 	c.declare(fs)
 }
 
-// declare declares the flags of everything that lists.
-func (l *listing) declare(fs *pflag.FlagSet) {
-	fs.StringVar(&l.format, "format", "", "print in this `FORMAT`: table, json, a Go template, or \"table TEMPLATE\"")
-	fs.BoolVar(&l.json, "json", false, "print a JSON object a line, as --format=json does")
-}
-
 func (c *imagesCommand) Check(_ *stdio, args []string) error {
 	if err := count(args, 0, 1, "at most one REPOSITORY"); err != nil {
 		return err
@@ -63,7 +57,7 @@ func (c *imagesCommand) Check(_ *stdio, args []string) error {
 			return err
 		}
 	}
-	if err := c.listing.parse(); err != nil {
+	if err := c.parse(); err != nil {
 		return err
 	}
 	var err error
@@ -163,25 +157,11 @@ func matchesReference(ref image.Ref, pattern string) bool {
 }
 
 func (c *imagesCommand) print(s *session, lines []imageLine) error {
-	switch {
-	case c.quiet:
+	if c.quiet {
 		return printIDs(s, lines)
-	case c.listing.json:
-		for _, l := range lines {
-			if err := writeJSONLine(s.out, l); err != nil {
-				return err
-			}
-		}
-		return nil
-	case c.table:
-		return tableTemplate(s.out, c.template, imageHeaders(), lines)
-	case c.template != nil:
-		for _, l := range lines {
-			if err := execute(s.out, c.template, l); err != nil {
-				return err
-			}
-		}
-		return nil
+	}
+	if done, err := writeFormatted(s.out, &c.listing, imageHeaders(), lines); done {
+		return err
 	}
 	headers := []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"}
 	if c.digests {

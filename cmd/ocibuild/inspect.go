@@ -51,7 +51,7 @@ func (c *inspectCommand) Check(_ *stdio, args []string) error {
 
 // imageInfo is docker's description of an image.
 type imageInfo struct {
-	ID           digest.Digest `json:"Id"`
+	Id           digest.Digest // docker's spelling
 	RepoTags     []string
 	RepoDigests  []string
 	Comment      string
@@ -72,9 +72,6 @@ type imageRootFS struct {
 	Layers []digest.Digest
 }
 
-// Id is ID under the name that docker's templates use.
-func (i *imageInfo) Id() digest.Digest { return i.ID } //nolint:revive,staticcheck // docker's spelling
-
 func (c *inspectCommand) Run(ctx context.Context, s *session) error {
 	found := []*imageInfo{}
 	var missing error
@@ -93,10 +90,10 @@ func (c *inspectCommand) Run(ctx context.Context, s *session) error {
 }
 
 func (c *inspectCommand) print(s *session, found []*imageInfo) error {
-	switch {
-	case c.format == "":
+	switch c.format {
+	case "":
 		return writeJSON(s.out, found)
-	case c.format == "json":
+	case "json":
 		for _, info := range found {
 			if err := writeJSONLine(s.out, info); err != nil {
 				return err
@@ -133,7 +130,7 @@ func describe(ctx context.Context, s *session, name string) (*imageInfo, error) 
 	}
 	i := &stored{desc: desc, img: img}
 	info := &imageInfo{
-		ID: img.ID(), RepoTags: []string{}, RepoDigests: []string{},
+		Id: img.ID(), RepoTags: []string{}, RepoDigests: []string{},
 		Created: img.Config.Created, Author: img.Config.Author,
 		Architecture: img.Config.Architecture, Variant: img.Config.Variant,
 		Os: img.Config.OS, OsVersion: img.Config.OSVersion, Size: i.size(),

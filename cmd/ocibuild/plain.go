@@ -102,6 +102,9 @@ func (d *plainDisplay) transfer(p registry.Progress) {
 		return
 	}
 	now := d.now()
+	if t.told.IsZero() {
+		t.told = now // most are over before there is something to tell
+	}
 	if !t.done && now.Sub(t.told) < transferInterval {
 		return
 	}

@@ -46,10 +46,12 @@ func TestPlainDisplay(t *testing.T) {
 	var out bytes.Buffer
 	start := time.Unix(1000, 0)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	d := newPlainDisplay(&out, func() time.Time { return at(900) })
+	clock := at(0)
+	d := newPlainDisplay(&out, func() time.Time { return clock })
 	blob := digest.FromString("blob")
 	r := d.begin("pull docker.io/library/busybox:1", "docker.io/library/busybox")
 	d.transfer(registry.Progress{Host: "docker.io", Repo: "library/busybox", Descriptor: ocispec.Descriptor{Digest: blob}, Offset: 5e5, Total: 1e6, Note: "pulling"})
+	clock = at(6000)
 	d.transfer(registry.Progress{Host: "docker.io", Repo: "library/busybox", Descriptor: ocispec.Descriptor{Digest: blob}, Offset: 6e5, Total: 1e6})
 	d.transfer(registry.Progress{Host: "docker.io", Repo: "library/busybox", Descriptor: ocispec.Descriptor{Digest: blob}, Offset: 1e6, Total: 1e6, Done: true})
 	d.end(r, nil)
@@ -71,9 +73,9 @@ func TestPlainDisplay(t *testing.T) {
 	}
 	d.close()
 	want := fmt.Sprintf(`#1 pull docker.io/library/busybox:1
-#1 %[1]s pulling 500kB / 1MB
+#1 %[1]s pulling 600kB / 1MB
 #1 %[1]s pulling 1MB done
-#1 DONE 0.0s
+#1 DONE 6.0s
 warning: line 2: old form
 
 #2 %[2]s
