@@ -50,6 +50,10 @@
 // followed only inside the root. Attributes outside the small set that belongs in
 // an image (see KeepXattr) are dropped, overlayfs' own above all.
 //
+// A whiteout of something that no layer below has is kept in Overlay format, where
+// overlayfs may list its name in a directory that one layer alone has. Diff of an
+// upper directory makes no such whiteouts.
+//
 // Apply and Diff are inverses: what Diff writes, Apply in Overlay format puts
 // back, and Diff of that gives the same bytes again.
 package layer

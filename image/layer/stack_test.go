@@ -322,3 +322,31 @@ func TestDiffOfRealUpper(t *testing.T) {
 		t.Errorf("%s\n%s", d, listTar(t, data))
 	}
 }
+
+// A layer that needs those below can be applied to a mount that is attached nowhere.
+func TestApplyToDetachedMount(t *testing.T) {
+	needRoot(t)
+	lower, upper, work := t.TempDir(), t.TempDir(), t.TempDir()
+	apply(t, rawTar(t, dir("d"), file("d/a", "1"), file("f", "2")), lower, ApplyOptions{})
+	mnt := detached(t, map[string]string{"lowerdir": lower, "upperdir": upper, "workdir": work})
+	defer mnt.Close()
+	apply(t, rawTar(t, file("d/b", "3"), hard("g", "f"), file("d/.wh.a", "")), fmt.Sprintf("/proc/self/fd/%d", mnt.Fd()), ApplyOptions{Format: Merge})
+	if got, want := plain(t, upper), lines("d/", "d/a gone", "d/b 3", "f 2", "g 2"); got != want {
+		t.Errorf("upper directory: %s", got)
+	}
+}
+
+func detached(t *testing.T, options map[string]string) *os.File {
+	ctx, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Skipf("overlays cannot be mounted here: %v", err)
+	}
+	defer unix.Close(ctx)
+	for key, value := range options {
+		check(t, unix.FsconfigSetString(ctx, key, value))
+	}
+	check(t, unix.FsconfigCreate(ctx))
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
+	check(t, err)
+	return os.NewFile(uintptr(fd), "overlay")
+}

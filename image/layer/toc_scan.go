@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Scan reads an uncompressed layer tar to its end and gives what Apply would,
@@ -47,3 +48,6 @@ func (w *Writer) Last() Entry {
 	}
 	return Entry{}
 }
+
+// Grow makes room in the table of contents for n more entries.
+func (w *Writer) Grow(n int) { w.toc.Entries = slices.Grow(w.toc.Entries, n) }
