@@ -62,7 +62,7 @@ func (b *Builder) writeLayer(ctx context.Context, bytes *layerBytes, ly image.La
 		return err
 	}
 	defer r.Close()
-	_, _, err = layer.Apply(ctx, r, dir, layer.ApplyOptions{Format: layer.Merge, SkipDevices: b.Rootless})
+	_, _, err = layer.Apply(ctx, r, dir, b.applyOptions(layer.Merge))
 	if err != nil {
 		return fmt.Errorf("unpack layer %s: %w", ly.DiffID, err)
 	}

@@ -368,7 +368,7 @@ func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f la
 		return err
 	}
 	defer r.Close()
-	digests, toc, err := layer.Apply(ctx, r, dir, layer.ApplyOptions{Format: f, UserXattr: l.b.Rootless, SkipDevices: l.b.Rootless})
+	digests, toc, err := layer.Apply(ctx, r, dir, l.b.applyOptions(f))
 	if err != nil {
 		return fmt.Errorf("unpack layer %s: %w", ly.DiffID, err)
 	}
@@ -380,6 +380,15 @@ func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f la
 	}
 	l.keepTOC(ly.DiffID, toc)
 	return l.b.Cache.PutTOC(ly.DiffID, toc.Marshal())
+}
+
+// applyOptions says how layers are unpacked here.
+func (b *Builder) applyOptions(f layer.Format) layer.ApplyOptions {
+	o := layer.ApplyOptions{Format: f, UserXattr: b.Rootless, SkipDevices: b.Rootless}
+	if b.SingleID {
+		o.Owner = func(int, int) (int, int) { return 0, 0 }
+	}
+	return o
 }
 
 // earlier finds a layer of the same content that some step gave before and

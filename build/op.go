@@ -176,7 +176,7 @@ func (o *output) writeUnpacked(ctx context.Context, produce func(*layer.Writer) 
 	pr, pw := io.Pipe()
 	applied := make(chan error, 1)
 	go func() {
-		_, _, err := layer.Apply(ctx, pr, dir, layer.ApplyOptions{Format: layer.Overlay, UserXattr: o.r.b.Rootless, SkipDevices: o.r.b.Rootless})
+		_, _, err := layer.Apply(ctx, pr, dir, o.r.b.applyOptions(layer.Overlay))
 		pr.CloseWithError(err)
 		applied <- err
 	}()

@@ -21,18 +21,18 @@ func (r *run) schedule(ctx context.Context) (*State, error) {
 		r.event(Event{Kind: Warned, Text: w.Msg, Range: w.Range})
 		r.warnings = append(r.warnings, w)
 	}
-	// What a failing step leaves in the background is waited for like the rest.
-	group, bctx := errgroup.WithContext(ctx)
+	// A step that has finished is kept whatever becomes of the others: what is
+	// in the background goes on after a failure and after an interrupt.
+	group, bctx := errgroup.WithContext(context.WithoutCancel(ctx))
 	r.background = background{group, bctx}
-	steps, sctx := errgroup.WithContext(bctx)
+	stop := context.AfterFunc(bctx, func() { cancel(context.Cause(bctx)) })
+	steps, sctx := errgroup.WithContext(ctx)
 	q := newQueue(r.graph)
 	for range min(r.jobs(), len(r.graph.Steps)) {
 		steps.Go(func() error { return r.work(sctx, q) })
 	}
 	err := steps.Wait()
-	if err != nil {
-		cancel(err)
-	}
+	stop()
 	if err = firstCause(err, group.Wait()); err != nil {
 		return nil, err
 	}

@@ -139,6 +139,8 @@ func (l *landing) write(ctx context.Context, w *layer.Writer) error {
 		return err
 	}
 	linkUp(list)
+	l.added = nil // what is written is let go of below
+	w.Grow(len(list))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cur, next := &batch{}, &batch{}
@@ -196,6 +198,7 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 			return fmt.Errorf("copy /%s: %w", strings.TrimPrefix(f.at, "/"), err)
 		}
 		f.learn(w.Last().Digest)
+		b.list[i] = nil
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (s *session) builder(show display, insecure []string, jobs int) (*build.Bui
 	b := &build.Builder{
 		Store: st, Cache: records, Snapshots: snapshots, NoRun: s.noRun,
 		Bases:    &bases{store: st, client: s.client(insecure, show), show: show},
-		Rootless: s.rootless(), Jobs: jobs, Events: show.event,
+		Rootless: s.rootless(), SingleID: s.level == executor.LevelSingle, Jobs: jobs, Events: show.event,
 	}
 	if s.noRun == "" {
 		b.Executor = executor.New(snapshots)
