@@ -47,6 +47,11 @@ func TestDiffApplyInverse(t *testing.T) {
 			t.Errorf("seed %d: the second Diff's table: %s", seed, d)
 		}
 		checkOffsets(t, data, toc)
+		scanned, scannedTOC, err := Scan(context.Background(), bytes.NewReader(data))
+		check(t, err)
+		if d := cmp.Diff(appliedTOC, scannedTOC); d != "" || scanned != applied {
+			t.Errorf("seed %d: Scan finds out something else: %v %s", seed, scanned, d)
+		}
 	}
 }
 
