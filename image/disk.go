@@ -34,6 +34,7 @@ const (
 type disk struct {
 	before func(op operation, paths ...string) error
 	boot   func() string
+	flush  func(*os.File) error
 }
 
 func (d disk) ask(op operation, paths ...string) error {
@@ -119,6 +120,13 @@ func (d disk) sync(f *os.File) error {
 	if err := d.ask(opSync, f.Name()); err != nil {
 		return err
 	}
+	return d.fsync(f)
+}
+
+func (d disk) fsync(f *os.File) error {
+	if d.flush != nil {
+		return d.flush(f)
+	}
 	return f.Sync()
 }
 
@@ -131,7 +139,7 @@ func (d disk) syncDir(path string) error {
 		return err
 	}
 	defer f.Close()
-	err = f.Sync()
+	err = d.fsync(f)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
 		return nil // some network file systems cannot sync directories
 	}

@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,13 +35,17 @@ func (s *Store) importLayer(ctx context.Context, r io.Reader) (Layer, error) {
 		return Layer{}, err
 	}
 	defer w.Abort()
-	copied := io.TeeReader(&contextReader{ctx, r}, struct{ io.Writer }{w})
+	var end tarEnd
+	copied := io.TeeReader(&contextReader{ctx, r}, io.MultiWriter(w, &end))
 	if err := checkTar(copied); err != nil {
 		return Layer{}, err
 	}
 	// What follows the last entry belongs to the layer's bytes too.
 	if _, err := io.CopyBuffer(io.Discard, copied, make([]byte, readSize)); err != nil {
 		return Layer{}, fmt.Errorf("read tar: %w", err)
+	}
+	if end.zeros < 512 {
+		return Layer{}, errors.New("the tar archive has no end mark: it may be cut off")
 	}
 	desc, err := w.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
 	return Layer{Descriptor: desc, DiffID: desc.Digest}, err
@@ -62,4 +67,17 @@ func checkTar(r io.Reader) error {
 			return fmt.Errorf("read tar: %w", err)
 		}
 	}
+}
+
+// tarEnd counts the zero bytes at the end of what is written. A tar ends with
+// blocks of them; archive/tar does not mind when they are missing.
+type tarEnd struct{ zeros int }
+
+func (e *tarEnd) Write(p []byte) (int, error) {
+	rest := len(bytes.TrimRight(p, "\x00"))
+	if rest > 0 {
+		e.zeros = 0
+	}
+	e.zeros += len(p) - rest
+	return len(p), nil
 }

@@ -1,0 +1,675 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+var errFlaky = errors.New("flaky disk")
+
+// suite is what a store does, whatever disk is below it. Every call goes
+// through try, so that each method is seen to be repeatable after an error.
+type suite struct {
+	s    *Store
+	root string
+	disk disk
+	fail bool
+}
+
+func (x *suite) try(t *testing.T, what string, f func() error) {
+	t.Helper()
+	for range 1000 {
+		err := f()
+		if x.fail && errors.Is(err, errFlaky) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		return
+	}
+	t.Fatalf("%s: fails for ever", what)
+}
+
+func (x *suite) put(t *testing.T, text string) (desc ocispec.Descriptor) {
+	t.Helper()
+	x.try(t, "put", func() (err error) {
+		desc, err = x.s.Put(t.Context(), ocispec.Descriptor{MediaType: "text/plain"}, strings.NewReader(text))
+		return err
+	})
+	return desc
+}
+
+func (x *suite) build(t *testing.T, name string, layers ...string) (desc ocispec.Descriptor) {
+	t.Helper()
+	var list [][]byte
+	for _, l := range layers {
+		list = append(list, []byte(l))
+	}
+	x.try(t, "build "+name, func() (err error) {
+		desc, err = build(t.Context(), x.s, name, list...)
+		return err
+	})
+	return desc
+}
+
+func TestStore(t *testing.T) {
+	behaviours := []struct {
+		name string
+		run  func(*testing.T, *suite)
+	}{
+		{"put and read", testPutAndRead},
+		{"put what is not wanted", testPutWrong},
+		{"writer of many blocks", testWriterBlocks},
+		{"abort leaves nothing", testAbort},
+		{"commit twice", testCommitTwice},
+		{"commit mends a truncated blob", testCommitMends},
+		{"other digest algorithms", testOtherAlgorithm},
+		{"sync marks blobs durable", testSync},
+		{"tag, move, untag", testTags},
+		{"tag needs the whole image", testTagIncomplete},
+		{"assemble is deterministic", testAssembleTwice},
+		{"opens again", testReopen},
+		{"prune removes the unreachable", testPrune},
+		{"prune all", testPruneAll},
+		{"save and load", testSaveLoad},
+		{"import", testImport},
+	}
+	for _, b := range behaviours {
+		for _, flaky := range []bool{false, true} {
+			name := b.name
+			if flaky {
+				name += ", flaky disk"
+			}
+			t.Run(name, func(t *testing.T) {
+				x := &suite{root: filepath.Join(t.TempDir(), "store"), fail: flaky, disk: disk{flush: noFlush}}
+				if flaky {
+					// Ever longer stretches without an error let the longest
+					// operation end at last.
+					n, next, gap := 0, 1, 1
+					var mu sync.Mutex
+					x.disk.before = func(operation, ...string) error {
+						mu.Lock()
+						defer mu.Unlock()
+						if n++; n < next {
+							return nil
+						}
+						gap += 1 + gap/8
+						next = n + gap
+						return errFlaky
+					}
+				}
+				x.try(t, "open", func() (err error) { x.s, err = open(x.root, x.disk); return err })
+				b.run(t, x)
+				mustBeClean(t, x.s)
+			})
+		}
+	}
+}
+
+func testPutAndRead(t *testing.T, x *suite) {
+	desc := x.put(t, "hello")
+	if desc.Digest != digest.FromString("hello") || desc.Size != 5 || desc.MediaType != "text/plain" {
+		t.Errorf("descriptor %+v", desc)
+	}
+	got, err := x.s.ReadBlob(t.Context(), desc, 5)
+	if err != nil || string(got) != "hello" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if _, err := x.s.ReadBlob(t.Context(), desc, 4); err == nil {
+		t.Error("read past the limit")
+	}
+	f, err := x.s.BlobFile(desc.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	part := make([]byte, 2)
+	if _, err := f.ReadAt(part, 2); err != nil || string(part) != "ll" {
+		t.Errorf("read at 2: %q, %v", part, err)
+	}
+	absent := digest.FromString("absent")
+	if x.s.Use(absent) {
+		t.Error("an absent blob was used")
+	}
+	_, err = x.s.Blob(t.Context(), ocispec.Descriptor{Digest: absent})
+	if !errors.Is(err, ErrNotFound) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent blob: %v", err)
+	}
+	if _, err := x.s.Blob(t.Context(), ocispec.Descriptor{Digest: "sha256:../../../etc/passwd"}); err == nil {
+		t.Error("a path was taken for a digest")
+	}
+}
+
+func testPutWrong(t *testing.T, x *suite) {
+	tests := []struct {
+		name string
+		want ocispec.Descriptor
+	}{
+		{"digest", ocispec.Descriptor{Digest: digest.FromString("other")}},
+		{"size too small", ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 4}},
+		{"size too large", ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 6}},
+		{"size alone", ocispec.Descriptor{Size: 9}},
+	}
+	for _, test := range tests {
+		x.try(t, test.name, func() error {
+			_, err := x.s.Put(t.Context(), test.want, strings.NewReader("hello"))
+			var bad *VerifyError
+			if errors.As(err, &bad) {
+				return nil
+			}
+			if err == nil {
+				err = errors.New("no error")
+			}
+			return err
+		})
+	}
+	if _, err := x.s.Put(t.Context(), ocispec.Descriptor{Digest: "md5:00"}, strings.NewReader("")); err == nil {
+		t.Error("md5 was accepted")
+	}
+	if left := tree(t, filepath.Join(x.root, "blobs")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func testWriterBlocks(t *testing.T, x *suite) {
+	for _, size := range []int{0, 1, readSize - 1, readSize, readSize + 1, 9*readSize + 17} {
+		text := bytes.Repeat([]byte("0123456789abcdef!"), size/17+1)[:size]
+		x.try(t, "write", func() error {
+			w, err := x.s.Create()
+			if err != nil {
+				return err
+			}
+			defer w.Abort()
+			for rest := text; len(rest) > 0; {
+				n, err := w.Write(rest[:min(len(rest), 100_003)])
+				if err != nil {
+					return err
+				}
+				rest = rest[n:]
+			}
+			desc, err := w.Commit(ocispec.Descriptor{Digest: digest.FromBytes(text), Size: int64(size)})
+			if err == nil && desc.Size != int64(size) {
+				t.Errorf("size %d instead of %d", desc.Size, size)
+			}
+			return err
+		})
+	}
+}
+
+func testAbort(t *testing.T, x *suite) {
+	x.try(t, "write", func() error {
+		w, err := x.s.Create()
+		if err != nil {
+			return err
+		}
+		if _, err = w.Write(make([]byte, 3*readSize)); err == nil {
+			w.Abort()
+			w.Abort()
+			_, err = w.Write([]byte("x"))
+			if errors.Is(err, fs.ErrClosed) {
+				return nil
+			}
+		}
+		w.Abort()
+		return err
+	})
+	if !x.fail {
+		if left := tree(t, filepath.Join(x.root, "ingest")); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}
+
+func testCommitTwice(t *testing.T, x *suite) {
+	first, second := x.put(t, "same"), x.put(t, "same")
+	if first.Digest != second.Digest {
+		t.Errorf("%s and %s", first.Digest, second.Digest)
+	}
+	x.try(t, "write", func() error {
+		w, err := x.s.Create()
+		if err != nil {
+			return err
+		}
+		defer w.Abort()
+		if _, err := w.Write([]byte("same")); err != nil {
+			return err
+		}
+		if _, err := w.Commit(ocispec.Descriptor{}); err != nil {
+			return err
+		}
+		w.Abort()
+		return nil
+	})
+	if !x.s.Use(first.Digest) {
+		t.Error("gone")
+	}
+}
+
+func testCommitMends(t *testing.T, x *suite) {
+	desc := x.put(t, "some text")
+	if err := os.Truncate(x.s.blobPath(desc.Digest), 3); err != nil {
+		t.Fatal(err)
+	}
+	x.try(t, "put again", func() error {
+		_, err := x.s.Put(t.Context(), desc, strings.NewReader("some text"))
+		return err
+	})
+	if got, err := x.s.ReadBlob(t.Context(), desc, 100); err != nil || string(got) != "some text" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func testOtherAlgorithm(t *testing.T, x *suite) {
+	want := ocispec.Descriptor{Digest: digest.SHA512.FromString("long"), Size: 4}
+	x.try(t, "put", func() error {
+		_, err := x.s.Put(t.Context(), want, strings.NewReader("long"))
+		return err
+	})
+	if got, err := x.s.ReadBlob(t.Context(), want, 4); err != nil || string(got) != "long" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func testSync(t *testing.T, x *suite) {
+	var ds []digest.Digest
+	for i := range 2*syncBatch + 3 {
+		ds = append(ds, x.put(t, strings.Repeat("x", i)).Digest)
+	}
+	for range 2 {
+		x.try(t, "sync", func() error { return x.s.Sync(t.Context(), ds...) })
+	}
+	for _, d := range ds {
+		if info, err := os.Stat(x.s.blobPath(d)); err != nil || !durable(info.Mode()) {
+			t.Fatalf("%s is not durable", d)
+		}
+	}
+	if err := x.s.Sync(t.Context(), digest.FromString("absent")); !errors.Is(err, ErrNotFound) {
+		t.Errorf("absent blob: %v", err)
+	}
+}
+
+func testTags(t *testing.T, x *suite) {
+	one, two := x.build(t, "app:v1", "1"), x.build(t, "other.io/team/app", "2")
+	lookup := func(name string) digest.Digest {
+		desc, err := x.s.Lookup(t.Context(), mustRef(t, name))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		return desc.Digest
+	}
+	if lookup("docker.io/library/app:v1") != one.Digest || lookup("other.io/team/app:latest") != two.Digest || lookup("app") != "" {
+		t.Error("wrong images")
+	}
+	x.try(t, "move", func() error { return x.s.Tag(t.Context(), mustRef(t, "app:v1"), two) })
+	if lookup("app:v1") != two.Digest {
+		t.Error("the tag did not move")
+	}
+	refs, err := x.s.References(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Reference{{mustRef(t, "app:v1"), two}, {mustRef(t, "other.io/team/app:latest"), two}}
+	if diff := cmp.Diff(want, refs, cmp.AllowUnexported(Ref{})); diff != "" {
+		t.Error(diff)
+	}
+	x.try(t, "untag", func() error { return x.s.Untag(t.Context(), mustRef(t, "app:v1")) })
+	if lookup("app:v1") != "" {
+		t.Error("the tag is still there")
+	}
+	for !x.fail {
+		if err := x.s.Untag(t.Context(), mustRef(t, "app:v1")); !errors.Is(err, ErrNotFound) {
+			t.Errorf("untag again: %v", err)
+		}
+		break
+	}
+	var bad *RefError
+	if err := x.s.Tag(t.Context(), mustRef(t, "app@"+string(two.Digest)), two); !errors.As(err, &bad) {
+		t.Errorf("tag by digest: %v", err)
+	}
+}
+
+func testTagIncomplete(t *testing.T, x *suite) {
+	desc := x.build(t, "", "layer")
+	img, err := x.s.Image(t.Context(), desc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := img.Layers[0].Descriptor.Digest
+	if err := os.Remove(x.s.blobPath(gone)); err != nil {
+		t.Fatal(err)
+	}
+	x.try(t, "tag", func() error {
+		err := x.s.Tag(t.Context(), mustRef(t, "app:v1"), desc)
+		if errors.Is(err, ErrNotFound) && strings.Contains(err.Error(), gone.String()) {
+			return nil
+		}
+		return errors.Join(err, errors.New("tagged"))
+	})
+	_, err = x.s.Assemble(t.Context(), testConfig("x"), img.Layers)
+	if !x.fail && !errors.Is(err, ErrNotFound) {
+		t.Errorf("assemble: %v", err)
+	}
+}
+
+func testAssembleTwice(t *testing.T, x *suite) {
+	if a, b := x.build(t, "a:v1", "1", "2"), x.build(t, "a:v1", "1", "2"); a.Digest != b.Digest {
+		t.Errorf("%s and %s", a.Digest, b.Digest)
+	}
+}
+
+func testReopen(t *testing.T, x *suite) {
+	x.build(t, "app:v1", "1")
+	before := tree(t, x.root)
+	x.try(t, "open", func() (err error) { x.s, err = open(x.root, x.disk); return err })
+	mustHave(t, x.s, "app:v1")
+	if diff := cmp.Diff(before, tree(t, x.root)); diff != "" {
+		t.Errorf("opening changed the store: %s", diff)
+	}
+}
+
+func testPrune(t *testing.T, x *suite) {
+	x.build(t, "app:v1", "base", "old")
+	x.build(t, "app:v1", "base", "new")
+	kept := x.put(t, "kept").Digest
+	later := x.put(t, "kept later").Digest
+	x.put(t, "unreachable")
+	age(t, x.s)
+	var deleted int
+	x.try(t, "prune", func() error {
+		report, err := x.s.Prune(t.Context(), PruneOptions{
+			Keep:     []digest.Digest{kept},
+			KeepMore: func(context.Context) ([]digest.Digest, error) { return []digest.Digest{later}, nil },
+		})
+		deleted += len(report.Deleted)
+		return err
+	})
+	if deleted != 4 { // manifest, config and layer of the old image, and the text
+		t.Errorf("%d blobs deleted", deleted)
+	}
+	if !x.s.Use(kept) || !x.s.Use(later) {
+		t.Error("what was to be kept is gone")
+	}
+	mustHave(t, x.s, "app:v1")
+}
+
+func testPruneAll(t *testing.T, x *suite) {
+	x.build(t, "app:v1", "1")
+	age(t, x.s)
+	x.try(t, "prune", func() error {
+		report, err := x.s.Prune(t.Context(), PruneOptions{All: true, Until: time.Now().Add(-2 * time.Hour)})
+		if len(report.Untagged)+len(report.Deleted) > 0 {
+			t.Errorf("removed what is younger than asked for: %+v", report)
+		}
+		return err
+	})
+	age(t, x.s)
+	x.try(t, "prune", func() error {
+		_, err := x.s.Prune(t.Context(), PruneOptions{All: true})
+		return err
+	})
+	if refs, err := x.s.References(t.Context()); err != nil || len(refs) != 0 {
+		t.Errorf("%v, %v", refs, err)
+	}
+	if left := blobs(t, x.s); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func testSaveLoad(t *testing.T, x *suite) {
+	x.build(t, "app:v1", "1", "2")
+	x.try(t, "tag", func() error {
+		desc, err := x.s.Resolve(t.Context(), "app:v1")
+		if err != nil {
+			return err
+		}
+		return x.s.Tag(t.Context(), mustRef(t, "app:v2"), desc)
+	})
+	for _, format := range []ArchiveFormat{DockerArchive, OCIArchive} {
+		var out [2]bytes.Buffer
+		for i := range out {
+			x.try(t, "save", func() error {
+				out[i].Reset()
+				return x.s.Save(t.Context(), &out[i], []string{"app"}, format)
+			})
+		}
+		if !bytes.Equal(out[0].Bytes(), out[1].Bytes()) {
+			t.Errorf("%s: two archives differ", format)
+		}
+		y := &suite{root: filepath.Join(t.TempDir(), "store"), fail: x.fail, disk: x.disk}
+		x.try(t, "open", func() (err error) { y.s, err = open(y.root, x.disk); return err })
+		x.try(t, "load", func() error {
+			loaded, err := y.s.Load(t.Context(), bytes.NewReader(out[0].Bytes()))
+			if err == nil && len(loaded) != 2 {
+				t.Errorf("%s: loaded %+v", format, loaded)
+			}
+			return err
+		})
+		for _, name := range []string{"app:v1", "app:v2"} {
+			if a, b := mustHave(t, x.s, name), mustHave(t, y.s, name); a.Descriptor.Digest != b.Descriptor.Digest {
+				t.Errorf("%s: %s changed its digest", format, name)
+			}
+		}
+		mustBeClean(t, y.s)
+	}
+}
+
+func testImport(t *testing.T, x *suite) {
+	root := tarOf(t, file{"etc/os-release", "ID=test"})
+	x.try(t, "import", func() error {
+		desc, err := x.s.Import(t.Context(), bytes.NewReader(root), Config{})
+		if err != nil {
+			return err
+		}
+		return x.s.Tag(t.Context(), mustRef(t, "root"), desc)
+	})
+	img := mustHave(t, x.s, "root")
+	if img.Layers[0].DiffID != digest.FromBytes(root) || len(img.Config.History) != 1 || img.Config.OS != "linux" {
+		t.Errorf("%+v", img)
+	}
+	for name, text := range map[string]string{"empty": "", "no tar": strings.Repeat("text ", 500), "cut": string(root[:700])} {
+		x.try(t, name, func() error {
+			_, err := x.s.Import(t.Context(), strings.NewReader(text), Config{})
+			if err == nil {
+				return errors.New("no error")
+			}
+			if errors.Is(err, errFlaky) {
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+func TestReadersSeeDamage(t *testing.T) {
+	damages := map[string]func(path string) error{
+		"flipped bit": func(path string) error {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			text[len(text)/2] ^= 1
+			return os.WriteFile(path, text, 0o644)
+		},
+		"truncated": func(path string) error { return os.Truncate(path, 1) },
+		"longer": func(path string) error {
+			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteString(" ")
+			return err
+		},
+		"gone": os.Remove,
+	}
+	for name, damage := range damages {
+		for _, kind := range []string{"layer", "config", "manifest"} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				s := newStore(t)
+				mustBuild(t, s, "app:v1", file{"a", "1"})
+				img := mustHave(t, s, "app:v1")
+				victim := map[string]ocispec.Descriptor{
+					"layer": img.Layers[0].Descriptor, "config": img.Manifest.Config, "manifest": img.Descriptor,
+				}[kind]
+				if err := os.Chmod(s.blobPath(victim.Digest), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if err := damage(s.blobPath(victim.Digest)); err != nil {
+					t.Fatal(err)
+				}
+				r, err := s.Blob(t.Context(), victim)
+				if err == nil {
+					_, err = io.Copy(io.Discard, r)
+					r.Close()
+				}
+				var bad *VerifyError
+				if !errors.As(err, &bad) && !errors.Is(err, ErrNotFound) {
+					t.Errorf("read: %v", err)
+				}
+				if err := s.Save(t.Context(), io.Discard, []string{"app:v1"}, OCIArchive); err == nil {
+					t.Error("saved")
+				}
+				faults, err := s.Fsck(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				named := false
+				for _, f := range faults {
+					named = named || f.Digest == victim.Digest && f.Ref == mustRef(t, "app:v1")
+				}
+				if !named {
+					t.Errorf("fsck does not name the image that needs %s: %v", victim.Digest, faults)
+				}
+			})
+		}
+	}
+}
+
+func TestFsckOtherFaults(t *testing.T) {
+	write := func(name, text string) func(*testing.T, *Store) {
+		return func(t *testing.T, s *Store) {
+			if err := os.WriteFile(s.path(name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tests := []struct {
+		name   string
+		damage func(*testing.T, *Store)
+		want   string
+	}{
+		{"stray temporary files", write("ingest/tmp-1", "x"), ""},
+		{"unreferenced blob", func(t *testing.T, s *Store) { mustBuild(t, s, "", file{"u", "1"}) }, ""},
+		{"name is no digest", write("blobs/sha256/README", "x"), "not a digest"},
+		{"broken table", write("index.json", "{"), "index.json"},
+		{"layout version", write("oci-layout", `{"imageLayoutVersion":"9"}`), `"9"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStore(t)
+			mustBuild(t, s, "app:v1", file{"a", "1"})
+			test.damage(t, s)
+			faults, err := s.Fsck(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case test.want == "" && len(faults) > 0:
+				t.Errorf("%v", faults)
+			case test.want != "" && (len(faults) != 1 || !strings.Contains(faults[0].String(), test.want)):
+				t.Errorf("%v", faults)
+			}
+		})
+	}
+}
+
+func TestOpen(t *testing.T) {
+	layout := func(version string) func(string) error {
+		return func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"`+version+`"}`), 0o644)
+		}
+	}
+	tests := []struct {
+		name    string
+		prepare func(dir string) error
+		want    string
+	}{
+		{"empty directory", func(string) error { return nil }, ""},
+		{"new file system", func(dir string) error { return os.Mkdir(filepath.Join(dir, "lost+found"), 0o700) }, ""},
+		{"half-made store", func(dir string) error { return os.MkdirAll(filepath.Join(dir, "locks/leases"), 0o700) }, ""},
+		{"layout of another program", layout("1.0.0"), ""},
+		{"layout of the future", layout("2.0.0"), `"2.0.0" is not supported`},
+		{"something else", func(dir string) error { return os.WriteFile(filepath.Join(dir, "main.go"), nil, 0o644) }, "choose an empty directory"},
+		{"store of the future", func(dir string) error {
+			return errors.Join(layout("1.0.0")(dir), os.WriteFile(filepath.Join(dir, "format"), []byte("ocibuild store 2\n"), 0o644))
+		}, `format "ocibuild store 2"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := test.prepare(dir); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(dir)
+			if test.want != "" {
+				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), dir) {
+					t.Fatalf("error %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustBuild(t, s, "app:v1", file{"a", "1"})
+			mustBeClean(t, s)
+		})
+	}
+	if _, err := Open("/proc/nothing/here"); err == nil {
+		t.Error("a store in /proc")
+	}
+}
+
+func TestOpenWithoutPermissionSaysWhatToDo(t *testing.T) {
+	needPrivilege(t, false)
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(filepath.Join(dir, "store"))
+	var known *StoreError
+	if !errors.As(err, &known) || !strings.Contains(err.Error(), "--root") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestBlobReadEndsWithItsContext(t *testing.T) {
+	s := newStore(t)
+	l, err := addLayer(s, make([]byte, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := s.Blob(ctx, l.Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cancel()
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
