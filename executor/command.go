@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -17,6 +18,7 @@ import (
 // command from it. All other threads of this process keep theirs; the command has
 // nothing but its thread's. A failure comes as the report to end with.
 func startCommand(p *plan) (pid int, failure *report) {
+	runtime.LockOSThread() // and never unlocked: no other goroutine may have this identity
 	if err := takeIdentity(p); err != nil {
 		return 0, &report{Kind: reportSetup, Text: err.Error()}
 	}

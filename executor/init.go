@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -39,7 +38,6 @@ func Init() {
 
 // containerInit is PID 1 of a step. It never returns: its end ends the step.
 func containerInit() {
-	runtime.LockOSThread() // credentials are given to this thread, and the command inherits them
 	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: close descriptors: %v\n", initName, err)
 		unix.Exit(1)
