@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,8 +46,7 @@ func containerInit() {
 	if err := readMessage(control, &p); err != nil {
 		unix.Exit(1) // the parent is gone, or this is no child of ours: nobody to tell
 	}
-	name := append([]byte(initName), 0)
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0) // for those who look with ps
+	nameProcess()
 	if err := setUp(&p); err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})
 	}
@@ -61,6 +59,17 @@ func containerInit() {
 	go endWithParent(control)
 	go forward(signals, pid)
 	end(waitFor(pid))
+}
+
+// nameProcess is for those who look with ps; prctl would name a thread alone, and
+// os.WriteFile would start the runtime's poller.
+func nameProcess() {
+	fd, err := unix.Open("/proc/self/comm", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	_, _ = unix.Write(fd, []byte(initName))
+	unix.Close(fd)
 }
 
 // end sends the report and exits. The kernel then kills what is left in the pid

@@ -60,22 +60,21 @@ func TestPrune(t *testing.T) {
 func TestPruneWhileBuilding(t *testing.T) {
 	s := newStore(t)
 	start := time.Now()
-	stop := make(chan struct{})
+	if !s.Use("base") { // as a build does first
+		t.Fatal("the base layer is gone")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := s.Prune(context.Background(), func(_ string, used time.Time) bool { return !used.Before(start) }); err != nil {
+		for ctx.Err() == nil {
+			_, err := s.Prune(ctx, func(_ string, used time.Time) bool { return !used.Before(start) })
+			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Error(err)
-				return
 			}
 		}
 	})
-	s.Use("base")
+	defer wg.Wait()
+	defer cancel()
 	for i := range 20 {
 		name := fmt.Sprintf("l%d", i)
 		sn := prepare(t, s, "base")
@@ -87,8 +86,6 @@ func TestPruneWhileBuilding(t *testing.T) {
 			t.Errorf("%s is gone", name)
 		}
 	}
-	close(stop)
-	wg.Wait()
 }
 
 func TestDropDoubtful(t *testing.T) {
