@@ -210,8 +210,10 @@ func (s *Store) verify(ctx context.Context, d digest.Digest) error {
 	return err
 }
 
-// durable tells from its mode whether a blob is known to be on the disk.
-func durable(mode fs.FileMode) bool { return mode.Perm()&0o222 == 0 }
+// durable tells from its mode whether a blob is known to be on the disk. The
+// sticky bit means nothing for a regular file; a mode without write permission
+// would keep other programs from writing a manifest that is there already.
+func durable(mode fs.FileMode) bool { return mode&fs.ModeSticky != 0 }
 
 // syncBatch bounds the files that are open at once for syncing.
 const syncBatch = 64
@@ -293,7 +295,7 @@ func (s *Store) syncNames(files []*os.File) error {
 		if err != nil {
 			return err
 		}
-		err = s.disk.fchmod(f, info.Mode().Perm()&^0o222)
+		err = s.disk.fchmod(f, info.Mode().Perm()|fs.ModeSticky)
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}

@@ -22,8 +22,8 @@
 // # Writing
 //
 // Content goes to a file in ingest/, is hashed, and is renamed to its digest.
-// A blob whose bytes and directory entry have reached the disk has mode 0444;
-// one with any other mode may still lose its bytes when power fails. Sync
+// A blob whose bytes and directory entry have reached the disk has the sticky
+// bit in its mode; any other may still lose its bytes when power fails. Sync
 // makes blobs durable, and whatever names blobs (Tag, Assemble, a cache
 // record) syncs them first. After a reboot Open checks the blobs that were
 // not durable and drops the damaged ones, so no name ever points at them.
