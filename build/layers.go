@@ -302,9 +302,12 @@ func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) 
 		return name, nil
 	}
 	if !needsLower {
-		err = l.unpack(ctx, layers[i], name)
-		if !errors.Is(err, layer.ErrNeedsLower) || i == 0 {
+		err = l.unpack(ctx, layers[i], name, layer.Overlay)
+		if !errors.Is(err, layer.ErrNeedsLower) {
 			return name, err
+		}
+		if i == 0 { // nothing is below: what is missing is made, and there is nothing to hide
+			return name, l.unpack(ctx, layers[i], name, layer.Merge)
 		}
 		if err := l.b.Cache.PutFact("needs-lower", cache.Key(d.Encoded()), []byte("1")); err != nil {
 			return "", err
@@ -317,14 +320,14 @@ func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) 
 	return name, l.unpackOnto(ctx, layers, i, name)
 }
 
-// unpack unpacks a layer on its own, in overlay form.
-func (l *layerBytes) unpack(ctx context.Context, ly image.Layer, name string) error {
+// unpack unpacks a layer on its own.
+func (l *layerBytes) unpack(ctx context.Context, ly image.Layer, name string, f layer.Format) error {
 	dir, commit, abort, err := l.b.Snapshots.Create(name)
 	if err != nil {
 		return err
 	}
 	defer abort()
-	if err := l.apply(ctx, ly, dir, layer.Overlay); err != nil {
+	if err := l.apply(ctx, ly, dir, f); err != nil {
 		return err
 	}
 	return commit()
