@@ -85,26 +85,39 @@ func TestLoadOlderArchives(t *testing.T) {
 		layers  string // media types
 	}{
 		{"docker 1.10 to 24", []member{
-			{name: "aaa/", kind: tar.TypeDir}, {name: "aaa/VERSION", body: "1.0"}, {name: "aaa/json", body: "{}"}, {name: "aaa/layer.tar", body: a},
-			{name: "bbb/layer.tar", body: b}, {name: hexOf(cfg) + ".json", body: cfg},
-			list(hexOf(cfg)+".json", `["app:v1","team/app:v2"]`, "aaa/layer.tar", "bbb/layer.tar"), {name: "repositories", body: "{}"},
+			{name: "aaa/", kind: tar.TypeDir},
+			{name: "aaa/VERSION", body: "1.0"},
+			{name: "aaa/json", body: "{}"},
+			{name: "aaa/layer.tar", body: a},
+			{name: "bbb/layer.tar", body: b},
+			{name: hexOf(cfg) + ".json", body: cfg},
+			list(hexOf(cfg)+".json", `["app:v1","team/app:v2"]`, "aaa/layer.tar", "bbb/layer.tar"),
+			{name: "repositories", body: "{}"},
 		}, []string{"app:v1", "team/app:v2"}, "tar tar"},
 		{"manifest.json first, dots before names", []member{
 			list("c.json", `["app:v1"]`, "a.tar", "b.tar"),
-			{name: "./a.tar", body: a}, {name: "./b.tar", body: b}, {name: "./c.json", body: cfg},
+			{name: "./a.tar", body: a},
+			{name: "./b.tar", body: b},
+			{name: "./c.json", body: cfg},
 		}, []string{"app:v1"}, "tar tar"},
 		{"links for layers that were there before", []member{
-			{name: "aaa/layer.tar", body: a}, {name: "bbb/layer.tar", body: b}, {name: "c.json", body: cfg},
+			{name: "aaa/layer.tar", body: a},
+			{name: "bbb/layer.tar", body: b},
+			{name: "c.json", body: cfg},
 			{name: "ccc/layer.tar", kind: tar.TypeSymlink, link: "../aaa/layer.tar"},
 			{name: "ddd/layer.tar", kind: tar.TypeLink, link: "bbb/layer.tar"},
 			list("c.json", `["app:v1"]`, "ccc/layer.tar", "ddd/layer.tar"),
 		}, []string{"app:v1"}, "tar tar"},
 		{"compressed layers and a config without suffix", []member{
-			{name: "sha256:" + hexOf(cfg), body: cfg}, {name: "a.tar.gz", body: gzipped(t, a)}, {name: "b.tar.gz", body: gzipped(t, b)},
+			{name: "sha256:" + hexOf(cfg), body: cfg},
+			{name: "a.tar.gz", body: gzipped(t, a)},
+			{name: "b.tar.gz", body: gzipped(t, b)},
 			list("sha256:"+hexOf(cfg), `["localhost:5000/app"]`, "a.tar.gz", "b.tar.gz"),
 		}, []string{"localhost:5000/app:latest"}, "tar+gzip tar+gzip"},
 		{"no name", []member{
-			{name: "a.tar", body: a}, {name: "b.tar", body: b}, {name: "c.json", body: cfg},
+			{name: "a.tar", body: a},
+			{name: "b.tar", body: b},
+			{name: "c.json", body: cfg},
 			list("c.json", "null", "a.tar", "b.tar"),
 		}, []string{""}, "tar tar"},
 	}

@@ -45,10 +45,12 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer) (ocisp
 		if err != nil {
 			return ocispec.Descriptor{}, fmt.Errorf("layer %d: %w", i, err)
 		}
-		if s.Use(desc.Digest) {
+		there, err := s.useLayer(&desc)
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("layer %d: %w", i, err)
+		}
+		if there {
 			used = append(used, desc.Digest)
-		} else if len(desc.URLs) == 0 {
-			return ocispec.Descriptor{}, fmt.Errorf("layer %d: %w", i, missing(desc.Digest))
 		}
 		manifest.Layers = append(manifest.Layers, desc)
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
@@ -65,6 +67,25 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer) (ocisp
 		return ocispec.Descriptor{}, err
 	}
 	return desc, s.Sync(ctx, append(used, manifest.Config.Digest, desc.Digest)...)
+}
+
+// useLayer marks a layer as used and checks its size, or fills it in. Only a
+// foreign layer may be absent.
+func (s *Store) useLayer(desc *ocispec.Descriptor) (there bool, err error) {
+	have, ok := s.have(ocispec.Descriptor{Digest: desc.Digest})
+	if !ok && len(desc.URLs) > 0 {
+		return false, nil
+	}
+	if !ok {
+		return false, missing(desc.Digest)
+	}
+	if desc.Size == 0 {
+		desc.Size = have.Size
+	}
+	if desc.Size != have.Size {
+		return false, &VerifyError{Want: desc.Digest, WantSize: desc.Size, GotSize: have.Size}
+	}
+	return true, nil
 }
 
 func countLayers(history []ocispec.History) int {

@@ -289,3 +289,36 @@ func failOnce(t *testing.T, root, archive string, fault error, n int) (done bool
 	os.RemoveAll(root)
 	return false
 }
+
+func TestFullDisk(t *testing.T) {
+	needPrivilege(t, true)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skipf("cannot mount a small file system: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := openTest(t, dir, disk{})
+	mustBuild(t, s, "app:v1", file{"a", "1"})
+	if _, err := addLayer(s, make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	var full *StoreError
+	_, err := addLayer(s, []byte(strings.Repeat("x", 2<<20)))
+	if !errors.As(err, &full) || !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "ocibuild prune") {
+		t.Fatalf("%v", err)
+	}
+	mustBeClean(t, s)
+	if left := tree(t, s.path("ingest")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	age(t, s)
+	report, err := s.Prune(t.Context(), PruneOptions{})
+	if err != nil || report.Bytes != 1<<20 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	mustHave(t, s, "app:v1")
+}

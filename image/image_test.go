@@ -85,6 +85,8 @@ func TestAssembleRefuses(t *testing.T) {
 	noDiff, odd := good, good
 	noDiff.DiffID = ""
 	odd.Descriptor.MediaType = "application/wasm"
+	long := good
+	long.Descriptor.Size++
 	tests := []struct {
 		name   string
 		cfg    Config
@@ -94,6 +96,7 @@ func TestAssembleRefuses(t *testing.T) {
 		{"no platform", Config{}, nil, "platform"},
 		{"no diff id", testConfig("x"), []Layer{noDiff}, "diff id"},
 		{"no layer", testConfig("x"), []Layer{odd}, "application/wasm"},
+		{"size", testConfig("x"), []Layer{long}, "bytes instead of"},
 		{"history", Config{Platform: HostPlatform(), History: []ocispec.History{{}, {}}}, []Layer{good}, "history"},
 	}
 	for _, test := range tests {

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
@@ -215,6 +214,6 @@ func tree(t testing.TB, dir string) []string {
 func needPrivilege(t testing.TB, root bool) {
 	t.Helper()
 	if isRoot := os.Geteuid() == 0; isRoot != root {
-		t.Skip(fmt.Sprintf("needs to run as root: %v", root))
+		t.Skipf("needs to run as root: %v", root)
 	}
 }

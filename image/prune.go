@@ -76,9 +76,7 @@ func (p *pruning) run(ctx context.Context) error {
 	if !p.options.Until.IsZero() && p.options.Until.Before(p.limit) {
 		p.limit = p.options.Until
 	}
-	if p.limit, err = s.coarse(p.limit); err != nil {
-		return err
-	}
+	p.limit = s.coarse(p.limit)
 	if err := p.mark(ctx); err != nil {
 		return err
 	}
@@ -88,26 +86,25 @@ func (p *pruning) run(ctx context.Context) error {
 	return p.tidy()
 }
 
-// coarse rounds a time down to what the file system can tell apart.
-func (s *Store) coarse(t time.Time) (time.Time, error) {
+// coarse rounds a time down to what the file system can tell apart. A disk too
+// full for the attempt counts as the coarsest.
+func (s *Store) coarse(t time.Time) time.Time {
 	f, err := s.disk.temp(s.path("ingest"))
 	if err != nil {
-		return t, err
+		return t.Truncate(2 * time.Second)
 	}
 	defer f.Close()
 	odd := time.Unix(t.Unix(), 123456789)
 	err = s.disk.touch(f.Name(), odd)
 	info, statErr := f.Stat()
-	if err = errors.Join(err, statErr, s.disk.remove(f.Name())); err != nil {
-		return t, err
+	_ = s.disk.remove(f.Name())
+	switch {
+	case err != nil || statErr != nil || info.ModTime().Nanosecond() == 0:
+		return t.Truncate(2 * time.Second)
+	case !info.ModTime().Equal(odd):
+		return t.Truncate(time.Microsecond)
 	}
-	switch got := info.ModTime(); {
-	case got.Equal(odd):
-		return t, nil
-	case got.Nanosecond() != 0:
-		return t.Truncate(time.Microsecond), nil
-	}
-	return t.Truncate(2 * time.Second), nil
+	return t
 }
 
 // mark finds everything that stays.

@@ -210,6 +210,34 @@ func TestClockThatGoesBackLosesNothing(t *testing.T) {
 	}
 }
 
+func TestRecoveryLeavesLiveBuildsAlone(t *testing.T) {
+	s := newStore(t)
+	// Another machine, of another boot, is at work in the same directory.
+	lease, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := addLayer(s, []byte("written"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.blobPath(l.DiffID), []byte("writ"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	boot := func(id string) disk {
+		return disk{flush: noFlush, boot: func() string { return id }}
+	}
+	openTest(t, s.Root(), boot("second"))
+	if !s.there(l.DiffID) {
+		t.Error("taken from a live build")
+	}
+	lease.Release()
+	openTest(t, s.Root(), boot("third"))
+	if s.there(l.DiffID) {
+		t.Error("damaged and still there")
+	}
+}
+
 func TestPruneStopsAtAnUnreadableImage(t *testing.T) {
 	s := newStore(t)
 	desc := mustBuild(t, s, "app:v1", file{"a", "1"})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -89,7 +90,7 @@ func pickID(candidates []candidate, name, prefix string) (ocispec.Descriptor, er
 		if len(ids) == 0 {
 			first = c.desc
 		}
-		if len(ids) == 0 || !contains(ids, c.id) {
+		if !slices.Contains(ids, c.id) {
 			ids = append(ids, c.id)
 			matched = append(matched, match)
 		}
@@ -98,15 +99,6 @@ func pickID(candidates []candidate, name, prefix string) (ocispec.Descriptor, er
 		return ocispec.Descriptor{}, &AmbiguousError{Name: name, Matches: matched}
 	}
 	return first, nil
-}
-
-func contains(list []digest.Digest, d digest.Digest) bool {
-	for _, x := range list {
-		if x == d {
-			return true
-		}
-	}
-	return false
 }
 
 // namedImages lists what the table names, and the images of its indexes.
@@ -186,8 +178,8 @@ func (s *Store) allImages(ctx context.Context, _ []Reference) ([]candidate, erro
 	return list, err
 }
 
-// beginsDocument reports whether the file begins as a manifest does, any
-// config and most else told apart by the schema version alone.
+// beginsDocument reports whether the file begins as JSON of a manifest does.
+// Layers and most else do not.
 func beginsDocument(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

@@ -231,8 +231,15 @@ func (s *Store) recover() error {
 	if err := s.emptyTrash(ctx); err != nil {
 		return err
 	}
+	// Another machine may share the directory: what its builds have in hand
+	// is not ours to judge.
+	start := s.now()
+	inUse, err := s.cutoff(start)
+	if err != nil {
+		return err
+	}
 	err = s.eachBlob(func(b blobFile) error {
-		if b.durable() {
+		if b.durable() || inUse.Before(start) && !b.info.ModTime().Before(inUse) {
 			return nil
 		}
 		return s.recoverBlob(ctx, b)
