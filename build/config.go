@@ -171,7 +171,8 @@ func (c scoped) cmd(in *parser.Cmd) *State {
 	args := c.state.command(in.Shell, in.Args)
 	n := c.state.addHistory(fmt.Sprintf("CMD %q", args))
 	n.Config.Config.Cmd = args
-	n.Config.Config.ArgsEscaped = true //nolint:staticcheck // deprecated, and BuildKit still writes it
+	//lint:ignore SA1019 deprecated, and BuildKit still writes it
+	n.Config.Config.ArgsEscaped = true //nolint:staticcheck // the same
 	n.cmdSet = true
 	return n
 }

@@ -250,10 +250,20 @@ func TestChmod(t *testing.T) {
 		dir  bool
 		want int64
 	}{
-		{"755", 0o600, false, 0o755}, {"4755", 0, false, 0o4755}, {"0", 0o777, false, 0},
-		{"+x", 0o644, false, 0o755}, {"u=rw,go=r", 0o777, false, 0o644}, {"a-w", 0o666, false, 0o444},
-		{"go=u", 0o640, false, 0o666}, {"X", 0, false, -1}, {"+X", 0o644, false, 0o644}, {"+X", 0o644, true, 0o755},
-		{"u+s", 0o755, false, 0o4755}, {"g+s", 0o755, true, 0o2755}, {"+t", 0o755, true, 0o1755}, {"u=rwx,g=,o=", 0o777, false, 0o700},
+		{"755", 0o600, false, 0o755},
+		{"4755", 0, false, 0o4755},
+		{"0", 0o777, false, 0},
+		{"+x", 0o644, false, 0o755},
+		{"u=rw,go=r", 0o777, false, 0o644},
+		{"a-w", 0o666, false, 0o444},
+		{"go=u", 0o640, false, 0o666},
+		{"X", 0, false, -1},
+		{"+X", 0o644, false, 0o644},
+		{"+X", 0o644, true, 0o755},
+		{"u+s", 0o755, false, 0o4755},
+		{"g+s", 0o755, true, 0o2755},
+		{"+t", 0o755, true, 0o1755},
+		{"u=rwx,g=,o=", 0o777, false, 0o700},
 	} {
 		c, err := parseChmod(tt.text)
 		if tt.want < 0 {
@@ -289,8 +299,15 @@ func TestOwnerOf(t *testing.T) {
 		want    owner
 		unknown int
 	}{
-		{"bob", owner{5, 6}, 0}, {"bob:staff", owner{5, 50}, 0}, {"7", owner{7, 7}, 0}, {"7:8", owner{7, 8}, 0}, {"root", owner{0, 0}, 0},
-		{"bob:", owner{5, 6}, 0}, {"7:staff", owner{7, 50}, 0}, {"nobody", owner{0, 0}, 1}, {"bob:nope", owner{5, 6}, 1},
+		{"bob", owner{5, 6}, 0},
+		{"bob:staff", owner{5, 50}, 0},
+		{"7", owner{7, 7}, 0},
+		{"7:8", owner{7, 8}, 0},
+		{"root", owner{0, 0}, 0},
+		{"bob:", owner{5, 6}, 0},
+		{"7:staff", owner{7, 50}, 0},
+		{"nobody", owner{0, 0}, 1},
+		{"bob:nope", owner{5, 6}, 1},
 	} {
 		got, unknown := ownerOf(tt.value, passwd, group)
 		if got != tt.want || len(unknown) != tt.unknown {

@@ -100,8 +100,10 @@ func specProcess(p Process, h Host) *specs.Process {
 
 func namespaces(p Process, h Host) []specs.LinuxNamespace {
 	ns := []specs.LinuxNamespace{
-		{Type: specs.MountNamespace}, {Type: specs.PIDNamespace},
-		{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+		{Type: specs.MountNamespace},
+		{Type: specs.PIDNamespace},
+		{Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace},
 	}
 	if h.CgroupNamespace {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})

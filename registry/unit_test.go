@@ -21,9 +21,16 @@ func TestRetryAfter(t *testing.T) {
 		value string
 		want  time.Duration
 	}{
-		{"", 0}, {"0", 0}, {"7", 7 * time.Second}, {" 7 ", 7 * time.Second}, {"-1", 0}, {"soon", 0},
-		{"99999999999999999999999", 365 * 24 * time.Hour}, {"9223372036854775807", 365 * 24 * time.Hour},
-		{"Fri, 02 Jan 2026 03:04:15 GMT", 10 * time.Second}, {"Fri, 02 Jan 2026 03:04:00 GMT", 0},
+		{"", 0},
+		{"0", 0},
+		{"7", 7 * time.Second},
+		{" 7 ", 7 * time.Second},
+		{"-1", 0},
+		{"soon", 0},
+		{"99999999999999999999999", 365 * 24 * time.Hour},
+		{"9223372036854775807", 365 * 24 * time.Hour},
+		{"Fri, 02 Jan 2026 03:04:15 GMT", 10 * time.Second},
+		{"Fri, 02 Jan 2026 03:04:00 GMT", 0},
 	} {
 		if got := retryAfter(test.value, now); got != test.want {
 			t.Errorf("%q: %s, want %s", test.value, got, test.want)
@@ -37,9 +44,15 @@ func TestContentRange(t *testing.T) {
 		start, total int64
 		ok           bool
 	}{
-		{"bytes 5-9/10", 5, 10, true}, {"bytes 0-0/*", 0, -1, true},
-		{"bytes 5-9/9", 0, 0, false}, {"bytes 9-5/10", 0, 0, false}, {"bytes -5-9/10", 0, 0, false}, {"bytes */10", 0, 0, false},
-		{"", 0, 0, false}, {"items 5-9/10", 0, 0, false}, {"bytes 5-9", 0, 0, false},
+		{"bytes 5-9/10", 5, 10, true},
+		{"bytes 0-0/*", 0, -1, true},
+		{"bytes 5-9/9", 0, 0, false},
+		{"bytes 9-5/10", 0, 0, false},
+		{"bytes -5-9/10", 0, 0, false},
+		{"bytes */10", 0, 0, false},
+		{"", 0, 0, false},
+		{"items 5-9/10", 0, 0, false},
+		{"bytes 5-9", 0, 0, false},
 	} {
 		start, total, ok := parseContentRange(test.value)
 		if ok != test.ok || ok && (start != test.start || total != test.total) {
@@ -92,7 +105,9 @@ func TestPlatformName(t *testing.T) {
 		p    ocispec.Platform
 		want string
 	}{
-		{amd64, "linux/amd64"}, {arm64, "linux/arm64"}, {armV7, "linux/arm/v7"},
+		{amd64, "linux/amd64"},
+		{arm64, "linux/arm64"},
+		{armV7, "linux/arm/v7"},
 		{ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, "linux/arm64"},
 		{ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"}, "linux/amd64/v3"},
 		{ocispec.Platform{OS: "linux", Architecture: "x\x1b[31m"}, "linux/x[31m"},

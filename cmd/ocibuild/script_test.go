@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image/imagetest"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -61,7 +62,24 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "auth.json")) // skopeo's
 	e.Values[tKey{}] = e.T()
+	e.Defer(func() { checkStore(e) })
 	return nil
+}
+
+// checkStore checks every image that a script has left in its store: against
+// the specification's schemas, and with the programs that read layouts. A
+// script that damages its store says so with `env DAMAGED=1`.
+func checkStore(e *testscript.Env) {
+	if e.Getenv("DAMAGED") != "" {
+		return
+	}
+	err := imagetest.Layout(filepath.Join(e.WorkDir, "store"))
+	switch {
+	case errors.Is(err, imagetest.ErrNoSchemas):
+		e.T().Log("images are not checked: ", err)
+	case err != nil:
+		e.T().Fatal("check of what is in the store: ", err)
+	}
 }
 
 // scriptCondition knows [root] and [ids]: that steps have more ids than one.

@@ -63,8 +63,11 @@ func TestApplyEntries(t *testing.T) {
 		tar  []member
 		want string
 	}{
-		{"names of every shape", []member{dir("./"), dir("./a/"), file("./a/b", "1"), dir("/c"), file("//c//d", "2"), file("c/./e", "3")},
-			lines("a/", "a/b 1", "c/", "c/d 2", "c/e 3")},
+		{
+			"names of every shape",
+			[]member{dir("./"), dir("./a/"), file("./a/b", "1"), dir("/c"), file("//c//d", "2"), file("c/./e", "3")},
+			lines("a/", "a/b 1", "c/", "c/d 2", "c/e 3"),
+		},
 		{"the last of several wins", []member{file("a", "1"), file("a", "2"), symlink("a", "x"), file("a", "3")}, "a 3"},
 		{"a file in the place of a directory", []member{dir("a"), dir("a/b"), file("a/b/c", "1"), file("a", "2")}, "a 2"},
 		{"a link in the place of a file", []member{file("a", "1"), symlink("a", "b")}, "a -> b"},
@@ -78,13 +81,21 @@ func TestApplyEntries(t *testing.T) {
 		{"a hard link to itself", []member{file("a", "1"), hard("a", "a")}, "a 1"},
 		{"a hard link that is there", []member{file("a", "1"), hard("b", "a"), hard("b", "a"), hard("a", "b")}, lines("a 1", "b 1")},
 		{"a hard link through a linked directory", []member{dir("d"), file("d/a", "1"), symlink("l", "/d"), hard("b", "l/a")}, lines("b 1", "d/", "d/a 1", "l -> /d")},
-		{"through a linked directory", []member{dir("usr"), dir("usr/lib"), symlink("lib", "usr/lib"), file("lib/a", "1"), dir("lib/d"), file("lib/d/b", "2")},
-			lines("lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/a 1", "usr/lib/d/", "usr/lib/d/b 2")},
+		{
+			"through a linked directory",
+			[]member{dir("usr"), dir("usr/lib"), symlink("lib", "usr/lib"), file("lib/a", "1"), dir("lib/d"), file("lib/d/b", "2")},
+			lines("lib -> usr/lib", "usr/", "usr/lib/", "usr/lib/a 1", "usr/lib/d/", "usr/lib/d/b 2"),
+		},
 		{"through an absolute link", []member{dir("r"), symlink("l", "/r"), file("l/a", "1")}, lines("l -> /r", "r/", "r/a 1")},
-		{"a directory that changes under way", []member{dir("x"), dir("y"), symlink("l", "x"), file("l/1", "1"), symlink("l", "y"), file("l/2", "2")},
-			lines("l -> y", "x/", "x/1 1", "y/", "y/2 2")},
-		{"global headers and aufs' notes", []member{{kind: tar.TypeXGlobalHeader, pax: map[string]string{"comment": "x"}},
-			file(".wh..wh.aufs", ""), dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file("a", "1")}, "a 1"},
+		{
+			"a directory that changes under way",
+			[]member{dir("x"), dir("y"), symlink("l", "x"), file("l/1", "1"), symlink("l", "y"), file("l/2", "2")},
+			lines("l -> y", "x/", "x/1 1", "y/", "y/2 2"),
+		},
+		{"global headers and aufs' notes", []member{
+			{kind: tar.TypeXGlobalHeader, pax: map[string]string{"comment": "x"}},
+			file(".wh..wh.aufs", ""), dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file("a", "1"),
+		}, "a 1"},
 		{"a large file", []member{file("big", strings.Repeat("0123456789abcdef", 100_000))}, "big " + strings.Repeat("0123456789abcdef", 100_000)},
 	}
 	for _, tt := range tests {
@@ -117,8 +128,11 @@ func TestApplyWhiteouts(t *testing.T) {
 		{"a directory that the layer has before", []member{dir("d"), file("d/n", "new"), file(".wh.d", "")}, lines("d/ opaque", "d/n new"), lines("d/", "d/n new", "f old", "l -> d")},
 		{"a directory that the layer has after", []member{file(".wh.d", ""), dir("d"), file("d/n", "new")}, lines("d/ opaque", "d/n new"), lines("d/", "d/n new", "f old", "l -> d")},
 		{"an opaque directory", []member{dir("d"), file("d/.wh..wh..opq", ""), file("d/a", "new")}, lines("d/ opaque", "d/a new"), lines("d/", "d/a new", "f old", "l -> d")},
-		{"an opaque directory, marked late", []member{dir("d"), file("d/a", "new"), dir("d/s"), file("d/.wh..wh..opq", "")},
-			lines("d/ opaque", "d/a new", "d/s/"), lines("d/", "d/a new", "d/s/", "f old", "l -> d")},
+		{
+			"an opaque directory, marked late",
+			[]member{dir("d"), file("d/a", "new"), dir("d/s"), file("d/.wh..wh..opq", "")},
+			lines("d/ opaque", "d/a new", "d/s/"), lines("d/", "d/a new", "d/s/", "f old", "l -> d"),
+		},
 		{"of nothing", []member{file(".wh.none", "")}, "none gone", lines("d/", "d/a old", "d/b old", "d/s/", "d/s/x old", "f old", "l -> d")},
 		{"twice", []member{file(".wh.f", ""), file(".wh.f", "")}, "f gone", ""},
 		{"a marker with a body, mode and owner", []member{{name: ".wh.f", body: "whatever", mode: 0o777, uid: 0}}, "f gone", ""},
@@ -228,7 +242,8 @@ func TestApplyHostile(t *testing.T) {
 		{"a root that is a link", []member{symlink(".", "OUTSIDE"), file("new", "x")}, false},
 		{"a root that is a file", []member{file(".", "x")}, false},
 		{"overlayfs' own attributes", []member{{name: "d", kind: tar.TypeDir, pax: map[string]string{
-			paxXattr + "trusted.overlay.redirect": "/../outside", paxXattr + "user.overlay.redirect": "/../outside", paxXattr + "trusted.overlay.opaque": "y"}}}, true},
+			paxXattr + "trusted.overlay.redirect": "/../outside", paxXattr + "user.overlay.redirect": "/../outside", paxXattr + "trusted.overlay.opaque": "y",
+		}}}, true},
 		{"security labels", []member{{name: "f", pax: map[string]string{paxXattr + "security.selinux": "x", paxXattr + "trusted.x": "y"}}}, true},
 		{"an owner that means none", []member{{name: "f", uid: maxID}}, false},
 		{"an owner below zero", []member{{name: "f", uid: -2}}, false},

@@ -79,8 +79,10 @@ func rawTar(t testing.TB, members ...member) []byte {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, m := range members {
-		h := &tar.Header{Name: m.name, Typeflag: m.kind, Linkname: m.link, Mode: m.mode, Uid: m.uid, Gid: m.uid, Size: int64(len(m.body)),
-			PAXRecords: m.pax, Devmajor: m.dev[0], Devminor: m.dev[1], ModTime: m.time}
+		h := &tar.Header{
+			Name: m.name, Typeflag: m.kind, Linkname: m.link, Mode: m.mode, Uid: m.uid, Gid: m.uid, Size: int64(len(m.body)),
+			PAXRecords: m.pax, Devmajor: m.dev[0], Devminor: m.dev[1], ModTime: m.time,
+		}
 		if m.kind == 0 {
 			h.Typeflag = tar.TypeReg
 		}
@@ -111,7 +113,8 @@ func rawTar(t testing.TB, members ...member) []byte {
 func dir(name string) member           { return member{name: name, kind: tar.TypeDir} }
 func file(name, body string) member    { return member{name: name, body: body} }
 func symlink(name, text string) member { return member{name: name, kind: tar.TypeSymlink, link: text} }
-func hard(name, target string) member  { return member{name: name, kind: tar.TypeLink, link: target} }
+
+func hard(name, target string) member { return member{name: name, kind: tar.TypeLink, link: target} }
 
 // apply applies a tar to a directory.
 func apply(t testing.TB, data []byte, dir string, o ApplyOptions) (Digests, *TOC) {

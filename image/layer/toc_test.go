@@ -22,8 +22,10 @@ import (
 func sampleTOC() *TOC {
 	return &TOC{Entries: []Entry{
 		{Name: ".", Type: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(-1, 0).UTC()},
-		{Name: "a/\xff", Type: tar.TypeReg, Mode: 0o6755, UID: 1 << 31, GID: 7, Size: 1 << 40, Offset: 512, ModTime: time.Unix(1<<40, 999999999).UTC(),
-			Digest: digest.FromString("x"), Xattrs: map[string]string{"user.b": "", "user.a": "\x00"}},
+		{
+			Name: "a/\xff", Type: tar.TypeReg, Mode: 0o6755, UID: 1 << 31, GID: 7, Size: 1 << 40, Offset: 512, ModTime: time.Unix(1<<40, 999999999).UTC(),
+			Digest: digest.FromString("x"), Xattrs: map[string]string{"user.b": "", "user.a": "\x00"},
+		},
 		{Name: "s", Type: tar.TypeReg, Offset: -1, Digest: emptyDigest, ModTime: time.Unix(0, 0).UTC()},
 		{Name: "l", Type: tar.TypeSymlink, Linkname: "\n", ModTime: time.Unix(0, 0).UTC()},
 		{Name: "c", Type: tar.TypeChar, Devmajor: 4095, Devminor: 1 << 19, ModTime: time.Unix(0, 0).UTC()},

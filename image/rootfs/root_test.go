@@ -162,8 +162,16 @@ func TestParent(t *testing.T) {
 
 func TestResolve(t *testing.T) {
 	tests := []struct{ path, want string }{
-		{"", ""}, {"/", ""}, {"lib/so", "usr/lib/so"}, {"lib/none/x", "usr/lib/none/x"}, {"dangling/y", "missing/below/y"},
-		{"abs/../lib", "usr/lib"}, {"dir/sub/far", "usr/lib/so"}, {"nothing/../etc", "etc"}, {"../..", ""}, {"up", "etc"},
+		{"", ""},
+		{"/", ""},
+		{"lib/so", "usr/lib/so"},
+		{"lib/none/x", "usr/lib/none/x"},
+		{"dangling/y", "missing/below/y"},
+		{"abs/../lib", "usr/lib"},
+		{"dir/sub/far", "usr/lib/so"},
+		{"nothing/../etc", "etc"},
+		{"../..", ""},
+		{"up", "etc"},
 	}
 	eachMode(t, func(t *testing.T, r *Root, _ string) {
 		for _, tt := range tests {
