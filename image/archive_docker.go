@@ -114,7 +114,7 @@ func (a *archive) dockerImage(ctx context.Context, d dockerImage) (ocispec.Descr
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	cfg, err := DecodeConfig(text)
+	cfg, err := decodeConfig(text)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

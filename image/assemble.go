@@ -55,7 +55,7 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer) (ocisp
 		manifest.Layers = append(manifest.Layers, desc)
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
 	}
-	text, err := cfg.Encode()
+	text, err := cfg.encode()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -48,9 +48,9 @@ type HealthConfig struct {
 	Retries       int           `json:",omitempty"`
 }
 
-// Encode gives the config's JSON as BuildKit writes it: no indentation, the
+// encode gives the config's JSON as BuildKit writes it: no indentation, the
 // outermost keys sorted, created always there when any time is known.
-func (c Config) Encode() ([]byte, error) {
+func (c Config) encode() ([]byte, error) {
 	if c.RootFS.Type == "" {
 		c.RootFS.Type = "layers"
 	}
@@ -73,8 +73,8 @@ func (c Config) Encode() ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// DecodeConfig reads a config, OCI's or Docker's.
-func DecodeConfig(text []byte) (Config, error) {
+// decodeConfig reads a config, OCI's or Docker's.
+func decodeConfig(text []byte) (Config, error) {
 	var c Config
 	if err := json.Unmarshal(text, &c); err != nil {
 		return Config{}, fmt.Errorf("read config: %w", err)

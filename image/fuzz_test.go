@@ -56,12 +56,12 @@ func FuzzDocuments(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if cfg, err := DecodeConfig(text); err == nil {
-			out, err := cfg.Encode()
+		if cfg, err := decodeConfig(text); err == nil {
+			out, err := cfg.encode()
 			if err != nil {
 				return // times beyond what JSON can hold
 			}
-			if _, err := DecodeConfig(out); err != nil {
+			if _, err := decodeConfig(out); err != nil {
 				t.Fatalf("%s: %v", out, err)
 			}
 		}

@@ -74,7 +74,7 @@ func readImage(ctx context.Context, from blobReader, desc ocispec.Descriptor, m 
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := DecodeConfig(text)
+	cfg, err := decodeConfig(text)
 	if err != nil {
 		return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}

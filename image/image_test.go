@@ -65,7 +65,7 @@ func TestAssembleWrites(t *testing.T) {
 		}
 		golden(t, name, text)
 	}
-	again, err := img.Config.Encode()
+	again, err := img.Config.encode()
 	if err != nil || digest.FromBytes(again) != img.ID() {
 		t.Errorf("the config changes when it is read and written: %s, %v", again, err)
 	}
@@ -109,11 +109,11 @@ func TestAssembleRefuses(t *testing.T) {
 func TestConfigCreatedFollowsHistory(t *testing.T) {
 	early, late := time.Unix(1, 0).UTC(), time.Unix(2, 0).UTC()
 	cfg := Config{History: []ocispec.History{{Created: &early}, {Created: &late}, {}}}
-	text, err := cfg.Encode()
+	text, err := cfg.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := DecodeConfig(text)
+	got, err := decodeConfig(text)
 	if err != nil || !got.Created.Equal(late) {
 		t.Errorf("%s, %v", text, err)
 	}
@@ -406,14 +406,14 @@ func TestDecodeConfigKeepsDockersFields(t *testing.T) {
 	text := `{"architecture":"amd64","os":"linux","config":{"Hostname":"x","OnBuild":["RUN a"],"Shell":["bash"],
 		"Healthcheck":{"Test":["CMD","x"],"StartInterval":5},"Labels":null,"Unknown":1},
 		"container_config":{},"docker_version":"1","rootfs":{"type":"layers","diff_ids":[]},"history":null}`
-	cfg, err := DecodeConfig([]byte(text))
+	cfg, err := decodeConfig([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Config.OnBuild[0] != "RUN a" || cfg.Config.Shell[0] != "bash" || cfg.Config.Healthcheck.StartInterval != 5 {
 		t.Errorf("%+v", cfg.Config)
 	}
-	out, err := cfg.Encode()
+	out, err := cfg.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +422,7 @@ func TestDecodeConfigKeepsDockersFields(t *testing.T) {
 		t.Errorf("%s, %v", out, err)
 	}
 	for _, bad := range []string{"null", "[]", "", `{"rootfs":{"diff_ids":["x"]}}`, `{"created":"yesterday"}`} {
-		if _, err := DecodeConfig([]byte(bad)); err == nil {
+		if _, err := decodeConfig([]byte(bad)); err == nil {
 			t.Errorf("%q was read", bad)
 		}
 	}
