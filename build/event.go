@@ -14,7 +14,7 @@ type EventKind string
 const (
 	Planned  EventKind = "planned"  // the graph is known; Total is set
 	Started  EventKind = "started"  // a step has its inputs and begins
-	Log      EventKind = "log"      // a piece of the step's output (Stream, Data)
+	Log      EventKind = "log"      // a piece of the step's output (Data)
 	Status   EventKind = "status"   // what the step is doing now, and how far (Text, Current, Total)
 	Finished EventKind = "finished" // a step ended: Cached, Duration, Err
 	Warned   EventKind = "warning"  // Text and Range of a warning
@@ -27,10 +27,10 @@ type Event struct {
 	Time time.Time
 	// Step is the step the event is about; nil for Planned and Warned.
 	Step *Step
-	// Stream is 1 for standard output and 2 for standard error of a Log.
-	Stream int
-	Data   []byte
-	Text   string
+	// Data is output of the step, its standard output and error in the order
+	// they were written.
+	Data []byte
+	Text string
 	// Current and Total are bytes for a Status; Total is the number of steps for Planned.
 	Current, Total int64
 	Cached         bool

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -178,7 +179,7 @@ func (g *Graph) printed() []stepJSON {
 	for _, s := range g.Steps {
 		j := stepJSON{
 			ID: s.ID, Name: s.Name(), Stage: s.StageName(), Base: s.Base,
-			Inputs: []int{}, Platform: platformString(s.Platform), Target: s == g.Target,
+			Inputs: []int{}, Platform: image.FormatPlatform(s.Platform), Target: s == g.Target,
 		}
 		if s.Instr != nil {
 			j.Line = s.Instr.Range().Start
@@ -220,12 +221,4 @@ func (g *Graph) WriteDOT(w io.Writer) error {
 
 func dotQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
-}
-
-func platformString(p ocispec.Platform) string {
-	s := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		s += "/" + p.Variant
-	}
-	return s
 }

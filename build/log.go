@@ -32,14 +32,14 @@ type tail struct {
 
 	mu    sync.Mutex
 	lines []string
-	part  map[int][]byte // the unfinished line of each stream
+	part  []byte // the unfinished line
 }
 
 // log starts collecting the output of a step.
 func (r *run) log(s *Step) *tail {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := &tail{r: r, step: s, part: map[int][]byte{}}
+	t := &tail{r: r, step: s}
 	r.tails[s.ID] = t
 	return t
 }
@@ -54,37 +54,29 @@ func (r *run) tail(s *Step) []string {
 	return t.last()
 }
 
-// stream is the writer of one of the step's output streams.
-func (t *tail) stream(n int) *stream { return &stream{t, n} }
-
-type stream struct {
-	t *tail
-	n int
-}
-
-// Write passes the output on and keeps its last lines.
-func (s *stream) Write(p []byte) (int, error) {
-	s.t.add(s.n, p)
-	s.t.r.event(Event{Kind: Log, Step: s.t.step, Stream: s.n, Data: p})
+// Write passes output on and keeps its last lines.
+func (t *tail) Write(p []byte) (int, error) {
+	t.add(p)
+	t.r.event(Event{Kind: Log, Step: t.step, Data: p})
 	return len(p), nil
 }
 
 // maxLine bounds what is kept of a line that does not end.
 const maxLine = 64 << 10
 
-func (t *tail) add(n int, p []byte) {
+func (t *tail) add(p []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
-			if room := maxLine - len(t.part[n]); room > 0 {
-				t.part[n] = append(t.part[n], p[:min(len(p), room)]...)
+			if room := maxLine - len(t.part); room > 0 {
+				t.part = append(t.part, p[:min(len(p), room)]...)
 			}
 			return
 		}
-		t.push(string(t.part[n]) + string(p[:i]))
-		t.part[n] = t.part[n][:0]
+		t.push(string(t.part) + string(p[:i]))
+		t.part = t.part[:0]
 		p = p[i+1:]
 	}
 }
@@ -99,11 +91,9 @@ func (t *tail) push(line string) {
 func (t *tail) last() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for n := 1; n <= 2; n++ {
-		if len(t.part[n]) > 0 {
-			t.push(string(t.part[n]))
-			t.part[n] = nil
-		}
+	if len(t.part) > 0 {
+		t.push(string(t.part))
+		t.part = nil
 	}
 	return append([]string(nil), t.lines...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/parser"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -61,7 +62,7 @@ type runOp struct {
 
 func (r *run) newRun(s *Step, in *State) *runOp {
 	instr := s.Instr.(*parser.Run)
-	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, platformString(s.Platform))}
+	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, image.FormatPlatform(s.Platform))}
 	for _, name := range proxyArgs {
 		for _, form := range []string{name, strings.ToLower(name)} {
 			if v, ok := r.req.Plan.Args[form]; ok {
@@ -144,9 +145,9 @@ func (o *runOp) possible() error {
 	if o.r.b.Executor == nil {
 		return &Hinted{fmt.Errorf("RUN is not possible here: %s", o.r.b.NoRun), "FROM, COPY, ADD and config instructions work without it"}
 	}
-	host := HostPlatform()
+	host := image.HostPlatform()
 	if p := o.step.Platform; p.OS != host.OS || p.Architecture != host.Architecture && !runnable(host.Architecture, p.Architecture) {
-		return &Hinted{fmt.Errorf("RUN for %s cannot be executed on %s", platformString(p), platformString(host)), "build on such a machine, or give the stage FROM --platform=$BUILDPLATFORM and cross-compile"}
+		return &Hinted{fmt.Errorf("RUN for %s cannot be executed on %s", image.FormatPlatform(p), image.FormatPlatform(host)), "build on such a machine, or give the stage FROM --platform=$BUILDPLATFORM and cross-compile"}
 	}
 	return nil
 }
@@ -163,8 +164,8 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 		return err
 	}
 	defer cleanup()
-	log := o.r.log(o.step)
-	return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: log.stream(1), Stderr: log.stream(2)})
+	out := o.r.log(o.step) // one writer for both keeps their order
+	return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out})
 }
 
 // process settles the numbers behind the user, and the environment.

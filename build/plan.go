@@ -114,7 +114,7 @@ func defaultArgs(o PlanOptions, target string) scope {
 		name string
 		p    ocispec.Platform
 	}{{"BUILD", o.BuildPlatform}, {"TARGET", o.Platform}} {
-		s = s.with(side.name+"PLATFORM", platformString(side.p)).
+		s = s.with(side.name+"PLATFORM", image.FormatPlatform(side.p)).
 			with(side.name+"OS", side.p.OS).
 			with(side.name+"OSVERSION", side.p.OSVersion).
 			with(side.name+"ARCH", side.p.Architecture).

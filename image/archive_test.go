@@ -311,7 +311,7 @@ func TestSaveAndLoadAnIndex(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", f, loaded, err)
 		}
 		if img := mustHave(t, y, "multi:v1"); img.Config.Architecture != here.Architecture {
-			t.Errorf("%s: image for %s", f, formatPlatform(img.Config.Platform))
+			t.Errorf("%s: image for %s", f, FormatPlatform(img.Config.Platform))
 		}
 		mustBeClean(t, y)
 	}

@@ -74,13 +74,13 @@ type PlatformError struct {
 func (e *PlatformError) Error() string {
 	var have []string
 	for _, p := range e.Have {
-		have = append(have, formatPlatform(p))
+		have = append(have, FormatPlatform(p))
 	}
 	if len(have) == 0 {
 		have = []string{"none"}
 	}
 	return fmt.Sprintf("no image for platform %s in index %s (there are: %s)",
-		formatPlatform(e.Want), e.Index, strings.Join(have, ", "))
+		FormatPlatform(e.Want), e.Index, strings.Join(have, ", "))
 }
 
 // Is makes the error an ErrNotFound.

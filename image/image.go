@@ -60,7 +60,7 @@ func imageFrom(ctx context.Context, from blobReader, desc ocispec.Descriptor, wa
 			return nil, err
 		}
 		if doc, err = readDocument(ctx, from, desc); err != nil {
-			return nil, fmt.Errorf("image for %s: %w", formatPlatform(want), err)
+			return nil, fmt.Errorf("image for %s: %w", FormatPlatform(want), err)
 		}
 	}
 	return readImage(ctx, from, desc, doc.manifest)
@@ -111,7 +111,7 @@ func pickPlatform(ctx context.Context, from blobReader, index ocispec.Descriptor
 	}
 	var best ocispec.Descriptor
 	bestDistance := -1
-	missingPlatform := &PlatformError{Index: index.Digest, Want: normalPlatform(want)}
+	missingPlatform := &PlatformError{Index: index.Digest, Want: NormalPlatform(want)}
 	for _, m := range images {
 		distance, ok := platformDistance(want, *m.Platform)
 		missingPlatform.Have = append(missingPlatform.Have, *m.Platform)

@@ -194,9 +194,9 @@ func indexOf(t *testing.T, s *Store, platforms ...ocispec.Platform) (ocispec.Des
 	t.Helper()
 	index := newIndex()
 	for _, p := range platforms {
-		cfg := testConfig(formatPlatform(p))
+		cfg := testConfig(FormatPlatform(p))
 		cfg.Platform = p
-		l, err := addLayer(s, tarOf(t, file{"p", formatPlatform(p)}))
+		l, err := addLayer(s, tarOf(t, file{"p", FormatPlatform(p)}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,7 +265,7 @@ func TestImageOfAnIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 			if img.Descriptor.Digest != children[test.want].Digest {
-				t.Errorf("got the image for %s", formatPlatform(img.Config.Platform))
+				t.Errorf("got the image for %s", FormatPlatform(img.Config.Platform))
 			}
 		})
 	}

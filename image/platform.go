@@ -10,12 +10,12 @@ import (
 
 // HostPlatform is the platform of this machine's Linux containers.
 func HostPlatform() ocispec.Platform {
-	return normalPlatform(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
+	return NormalPlatform(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
 }
 
-// normalPlatform gives the one spelling of a platform: x86_64 is amd64, arm is
+// NormalPlatform gives the one spelling of a platform: x86_64 is amd64, arm is
 // v7 unless it says otherwise, arm64 is v8 and amd64 v1 without saying so.
-func normalPlatform(p ocispec.Platform) ocispec.Platform {
+func NormalPlatform(p ocispec.Platform) ocispec.Platform {
 	p.OS = strings.ToLower(p.OS)
 	p.Architecture = strings.ToLower(p.Architecture)
 	p.Variant = strings.ToLower(p.Variant)
@@ -42,8 +42,8 @@ func normalPlatform(p ocispec.Platform) ocispec.Platform {
 	return p
 }
 
-// formatPlatform is os/architecture or os/architecture/variant.
-func formatPlatform(p ocispec.Platform) string {
+// FormatPlatform is os/architecture or os/architecture/variant.
+func FormatPlatform(p ocispec.Platform) string {
 	text := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		text += "/" + p.Variant
@@ -55,7 +55,7 @@ func formatPlatform(p ocispec.Platform) string {
 // 0 is the same, more is an older variant that runs there too. Not ok: it does
 // not run there.
 func platformDistance(want, have ocispec.Platform) (distance int, ok bool) {
-	want, have = normalPlatform(want), normalPlatform(have)
+	want, have = NormalPlatform(want), NormalPlatform(have)
 	if want.OS != have.OS || want.Architecture != have.Architecture {
 		return 0, false
 	}

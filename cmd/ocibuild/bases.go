@@ -28,7 +28,7 @@ func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, po
 	}
 	if have := img.Config.Platform; have.OS != p.OS || have.Architecture != p.Architecture {
 		b.show.event(build.Event{Kind: build.Warned, Text: fmt.Sprintf("%s is for %s, and the build is for %s",
-			ref.Familiar(), platformName(have), platformName(p))})
+			ref.Familiar(), image.FormatPlatform(have), image.FormatPlatform(p))})
 	}
 	return img, nil
 }
@@ -42,7 +42,7 @@ func (b *bases) find(ctx context.Context, ref image.Ref, p ocispec.Platform, pol
 		}
 		if policy == build.PullNever {
 			return nil, &build.Hinted{
-				Err:  fmt.Errorf("%s is not in the store for %s, and --pull=never forbids to fetch it: %w", ref.Familiar(), platformName(p), image.ErrNotFound),
+				Err:  fmt.Errorf("%s is not in the store for %s, and --pull=never forbids to fetch it: %w", ref.Familiar(), image.FormatPlatform(p), image.ErrNotFound),
 				Hint: "leave --pull out, or `ocibuild pull " + ref.Familiar() + "` first",
 			}
 		}
@@ -111,13 +111,4 @@ func remoteReference(ref image.Ref) string {
 		return d.String()
 	}
 	return ref.Tag()
-}
-
-// platformName is "linux/arm64/v8" for a platform.
-func platformName(p ocispec.Platform) string {
-	name := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		name += "/" + p.Variant
-	}
-	return name
 }

@@ -285,7 +285,7 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 }
 
 func (c *buildCommand) plan() build.PlanOptions {
-	return build.PlanOptions{Args: c.args, Target: c.target, Platform: c.platform, BuildPlatform: build.HostPlatform()}
+	return build.PlanOptions{Args: c.args, Target: c.target, Platform: c.platform, BuildPlatform: image.HostPlatform()}
 }
 
 func (c *buildCommand) writeGraph(s *session, g *build.Graph) error {

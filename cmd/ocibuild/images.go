@@ -103,7 +103,7 @@ func (c *imagesCommand) lines(i *stored, now time.Time) []imageLine {
 	base := imageLine{
 		ID: shortID(i.id()), Repository: none, Tag: none, Digest: i.desc.Digest.String(),
 		CreatedSince: age(i.img.Config.Created, now), CreatedAt: "N/A",
-		Size: humanSize(i.size()), Platform: platformName(i.img.Config.Platform),
+		Size: humanSize(i.size()), Platform: image.FormatPlatform(i.img.Config.Platform),
 	}
 	if c.noTrunc {
 		base.ID = i.id().String()

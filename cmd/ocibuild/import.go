@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/parser"
@@ -116,7 +115,7 @@ func (c *importCommand) config() (image.Config, error) {
 	if c.created != nil {
 		created = *c.created
 	}
-	host := build.HostPlatform()
+	host := image.HostPlatform()
 	cfg := image.Config{
 		Created:  &created,
 		Platform: ocispec.Platform{OS: host.OS, Architecture: host.Architecture, Variant: host.Variant},

@@ -26,7 +26,6 @@ type jsonEvent struct {
 	Step     *int     `json:"step,omitempty"`
 	Name     string   `json:"name,omitempty"`
 	Line     int      `json:"line,omitempty"`
-	Stream   string   `json:"stream,omitempty"`
 	Data     string   `json:"data,omitempty"`
 	Text     string   `json:"text,omitempty"`
 	Current  int64    `json:"current,omitempty"`
@@ -74,8 +73,6 @@ func (d *jsonDisplay) event(e build.Event) {
 		}
 	}
 	switch e.Kind {
-	case build.Log:
-		j.Stream = map[int]string{1: "stdout", 2: "stderr"}[e.Stream]
 	case build.Finished:
 		s := e.Duration.Seconds()
 		j.Seconds = &s

@@ -55,7 +55,7 @@ func (d *plainDisplay) event(e build.Event) {
 }
 
 func (d *plainDisplay) log(r *row, e build.Event) {
-	r.log(e.Stream, e.Data, func(line string) { d.logLine(r, e.Time, line) })
+	r.log(e.Data, func(line string) { d.logLine(r, e.Time, line) })
 }
 
 func (d *plainDisplay) logLine(r *row, at time.Time, line string) {

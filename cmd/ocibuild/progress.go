@@ -50,7 +50,7 @@ type row struct {
 	name      string
 	repo      string
 	start     time.Time
-	lines     [3]lineBuffer
+	lines     lineBuffer
 	tail      []string
 	status    string
 	transfers []*transfer
@@ -134,9 +134,8 @@ func (r *row) transfer(d digest.Digest) *transfer {
 }
 
 // log takes a piece of output and calls emit with each whole line in it.
-func (r *row) log(stream int, data []byte, emit func(line string)) {
-	b := &r.lines[min(max(stream, 0), 2)]
-	b.write(data, func(line string) {
+func (r *row) log(data []byte, emit func(line string)) {
+	r.lines.write(data, func(line string) {
 		r.remember(line)
 		emit(line)
 	})
@@ -144,9 +143,7 @@ func (r *row) log(stream int, data []byte, emit func(line string)) {
 
 // flush emits lines that have no end.
 func (r *row) flush(emit func(line string)) {
-	for i := range r.lines {
-		r.lines[i].flush(emit)
-	}
+	r.lines.flush(emit)
 }
 
 // tailLines is how many lines of output a row remembers.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
 	"github.com/ocibuild/ocibuild/registry"
 	"github.com/opencontainers/go-digest"
@@ -25,7 +26,7 @@ func testGraph(t *testing.T, dockerfile string) []*build.Step {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := build.HostPlatform()
+	p := image.HostPlatform()
 	g, err := build.Plan(df, build.PlanOptions{Platform: p, BuildPlatform: p})
 	if err != nil {
 		t.Fatal(err)
@@ -62,9 +63,9 @@ func TestPlainDisplay(t *testing.T) {
 		{Kind: build.Finished, Step: steps[0], Time: at(0), Cached: true},
 		{Kind: build.Started, Step: steps[1], Time: at(0)},
 		{Kind: build.Started, Step: steps[2], Time: at(100)},
-		{Kind: build.Log, Step: steps[1], Stream: 1, Data: []byte("one\ntw"), Time: at(250)},
-		{Kind: build.Log, Step: steps[1], Stream: 2, Data: []byte("\x1b[31merr\x1b[0m\n"), Time: at(300)},
-		{Kind: build.Log, Step: steps[1], Stream: 1, Data: []byte("o"), Time: at(350)},
+		{Kind: build.Log, Step: steps[1], Data: []byte("one\n\x1b[31mer"), Time: at(250)},
+		{Kind: build.Log, Step: steps[1], Data: []byte("r\x1b[0m\ntw"), Time: at(300)},
+		{Kind: build.Log, Step: steps[1], Data: []byte("o"), Time: at(350)},
 		{Kind: build.Finished, Step: steps[2], Time: at(1300), Duration: 1200 * time.Millisecond},
 		{Kind: build.Finished, Step: steps[1], Time: at(2000), Err: &build.StepError{Step: steps[1], Err: errors.New("exit code: 2")}},
 	}
@@ -103,7 +104,7 @@ func TestJSONDisplay(t *testing.T) {
 	var out bytes.Buffer
 	d := newJSONDisplay(&out)
 	d.event(build.Event{Kind: build.Started, Step: steps[1], Time: time.Unix(5, 0).UTC()})
-	d.event(build.Event{Kind: build.Log, Step: steps[1], Stream: 2, Data: []byte("a<\xff\n"), Time: time.Unix(5, 0).UTC()})
+	d.event(build.Event{Kind: build.Log, Step: steps[1], Data: []byte("a<\xff\n"), Time: time.Unix(5, 0).UTC()})
 	d.event(build.Event{Kind: build.Finished, Step: steps[1], Duration: 1500 * time.Millisecond, Err: errors.New("bad")})
 	d.fail(usagef("no"))
 	var events []jsonEvent
@@ -121,7 +122,7 @@ func TestJSONDisplay(t *testing.T) {
 	if e := events[0]; e.Event != "started" || *e.Step != steps[1].ID || e.Line != 2 || e.Name != steps[1].Name() {
 		t.Errorf("started: %+v", e)
 	}
-	if e := events[1]; e.Stream != "stderr" || e.Data != "a<\ufffd\n" {
+	if e := events[1]; e.Data != "a<\ufffd\n" {
 		t.Errorf("log: %+v", e)
 	}
 	if e := events[2]; *e.Seconds != 1.5 || e.Error != "bad" {
@@ -213,7 +214,7 @@ func TestTTYDisplay(t *testing.T) {
 	d.event(build.Event{Kind: build.Finished, Step: steps[0], Time: start, Cached: true})
 	d.event(build.Event{Kind: build.Started, Step: steps[1], Time: start})
 	for i := range 9 {
-		d.event(build.Event{Kind: build.Log, Step: steps[1], Stream: 1, Data: fmt.Appendf(nil, "line %d\n", i)})
+		d.event(build.Event{Kind: build.Log, Step: steps[1], Data: fmt.Appendf(nil, "line %d\n", i)})
 	}
 	*now = start.Add(1500 * time.Millisecond)
 	pad := func(left, right string) string { return aligned(left, right, 60) }
@@ -244,7 +245,7 @@ func TestTTYDisplayFitsSmallScreens(t *testing.T) {
 	d, out, _ := newTestTTY(30, 5)
 	for _, s := range steps {
 		d.event(build.Event{Kind: build.Started, Step: s})
-		d.event(build.Event{Kind: build.Log, Step: s, Stream: 1, Data: []byte("out\n")})
+		d.event(build.Event{Kind: build.Log, Step: s, Data: []byte("out\n")})
 	}
 	d.draw(false)
 	if n := strings.Count(out.String(), "\n"); n > 4 {

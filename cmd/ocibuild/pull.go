@@ -54,7 +54,7 @@ func (c *pullCommand) Check(_ *stdio, args []string) error {
 // parsePlatform reads a --platform flag; empty is this machine's.
 func parsePlatform(text string) (ocispec.Platform, error) {
 	if text == "" {
-		return build.HostPlatform(), nil
+		return image.HostPlatform(), nil
 	}
 	if strings.Contains(text, ",") {
 		return ocispec.Platform{}, &usageError{msg: "--platform=" + text + ": one platform at a time", hint: "run the command once for each platform"}

@@ -89,7 +89,7 @@ func (d *ttyDisplay) event(e build.Event) {
 	}
 	switch e.Kind {
 	case build.Log:
-		r.log(e.Stream, e.Data, func(string) {})
+		r.log(e.Data, func(string) {})
 	case build.Status:
 		r.status = statusText(e)
 	case build.Finished:
