@@ -124,6 +124,9 @@ func start(ctx context.Context, p *plan, mnt *os.File, out IO) error {
 	defer release()
 	cmd.ExtraFiles = []*os.File{theirs, mnt} // controlFD, rootFD
 	if err := cmd.Start(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return fmt.Errorf("start container: %w", explainClone(err))
 	}
 	theirs.Close()
