@@ -95,6 +95,13 @@ func (p *plan) code(c *coder) {
 		c.number(&m.Clear)
 		c.flag(&m.Recursive)
 		c.flag(&m.RecursiveAttr)
+		c.number(&m.Tree)
+		c.flag(&m.File)
+		c.flag(&m.Inline)
+		c.text(&m.Content)
+		c.number(&m.Mode)
+		c.number(&m.UID)
+		c.number(&m.GID)
 	})
 	list(c, &p.Devices, func(d *planDevice) {
 		c.text(&d.Path)

@@ -63,6 +63,9 @@ func (e *Executor) plan(p Process) (*plan, error) {
 		return nil, err
 	}
 	plan.Scratch = e.snapshots.path(emptyDir)
+	if err := plan.addTrees(p.Binds, p.Files); err != nil {
+		return nil, fmt.Errorf("run command: %w", err)
+	}
 	return plan, nil
 }
 
@@ -122,7 +125,7 @@ func start(ctx context.Context, p *plan, mnt *os.File, out IO) error {
 		return err
 	}
 	defer release()
-	cmd.ExtraFiles = []*os.File{theirs, mnt} // controlFD, rootFD
+	cmd.ExtraFiles = append([]*os.File{theirs, mnt}, p.trees...) // controlFD, rootFD, firstTreeFD...
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -32,6 +33,8 @@ type plan struct {
 	Effective     uint64
 	Inheritable   uint64
 	Args, Environ []string
+
+	trees []*os.File // what the mounts' Tree stand for; not sent, but inherited
 }
 
 // planMount is one mount: a new file system of Type, or, without one, a bind of
@@ -42,6 +45,14 @@ type planMount struct {
 	Set, Clear           uint64   // MOUNT_ATTR_*
 	Recursive            bool     // bind what is mounted below Source too
 	RecursiveAttr        bool     // and apply Set and Clear to all of it
+
+	// Tree, if not 0, is the descriptor of a detached tree that Source is in.
+	Tree uint64
+	File bool // what a Tree or Inline mount shows is no directory
+	// Inline says that the mount is a file with this content, mode and owner.
+	Inline         bool
+	Content        string
+	Mode, UID, GID uint64
 }
 
 type planDevice struct {

@@ -37,6 +37,8 @@ type Process struct {
 	Network    string        // NetworkHost or NetworkNone
 	Mounts     []specs.Mount // more mounts (bind, rbind, tmpfs), after the default ones
 	ExtraHosts []HostIP
+	Binds      []Bind // parts of other trees, after Mounts
+	Files      []File // secrets, after Binds
 }
 
 // IO is where the output of a process goes, as it comes. A nil writer discards;

@@ -76,7 +76,7 @@ func loopbackUp() error {
 // makeMounts makes every mount of the plan, attached nowhere, and fills /dev.
 func (s *setup) makeMounts(p *plan) error {
 	for _, m := range p.Mounts {
-		fd, err := detachedMount(m)
+		fd, err := makeMount(m, p.Scratch)
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
@@ -154,6 +154,16 @@ func (s *setup) finish(p *plan) error {
 	}
 	unix.Umask(int(p.Umask))
 	return s.root.Close()
+}
+
+func makeMount(m planMount, scratch string) (int, error) {
+	switch {
+	case m.Tree != 0:
+		return treeMount(m, scratch)
+	case m.Inline:
+		return inlineMount(m, scratch)
+	}
+	return detachedMount(m)
 }
 
 func cloneTree(dir int, path string, recursive bool) (int, error) {

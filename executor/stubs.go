@@ -112,6 +112,9 @@ func splitMissing(root *rootfs.Root, real string) (parent string, missing []stri
 
 // isDirectory reports whether a mount needs a directory to be put on.
 func isDirectory(m planMount) (bool, error) {
+	if m.Tree != 0 || m.Inline {
+		return !m.File, nil
+	}
 	if m.Type != "" {
 		return true, nil
 	}
