@@ -37,6 +37,9 @@ func runKey(parent []digest.Digest, p runProcess) (cache.Key, cache.Trail) {
 	h.String("user", p.user)
 	h.String("workdir", p.cwd)
 	h.String("network", p.network)
+	for _, m := range p.mounts {
+		h.Strings("mount "+m.target, m.identity())
+	}
 	h.String("platform", p.platform)
 	contents(h, parent)
 	return h.Sum()

@@ -15,6 +15,7 @@ import (
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/image/rootfs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -412,4 +413,37 @@ func (l *layerBytes) made(ly image.Layer) error {
 		return err
 	}
 	return l.b.Cache.PutFact("content", contentKey(ly.Content), data)
+}
+
+// store makes the layer that produce writes, and gives also its tar's bytes if
+// that is not nil. Early cut-off: what has the content of a layer that is there
+// already is that layer, and fresh is false.
+func (l *layerBytes) store(also io.Writer, produce func(*layer.Writer) error) (ly image.Layer, fresh bool, err error) {
+	blob, err := l.b.Store.Create()
+	if err != nil {
+		return ly, false, err
+	}
+	defer blob.Abort()
+	var sink io.Writer = blob
+	if also != nil {
+		sink = io.MultiWriter(blob, also)
+	}
+	w := layer.NewWriter(sink)
+	if err := produce(w); err != nil {
+		return ly, false, err
+	}
+	digests, toc, err := w.Close()
+	if err != nil {
+		return ly, false, err
+	}
+	if same, ok := l.earlier(digests.Content); ok {
+		return same, false, nil
+	}
+	desc, err := blob.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
+	if err != nil {
+		return ly, false, err
+	}
+	ly = image.Layer{Descriptor: desc, DiffID: desc.Digest, Content: digests.Content}
+	l.keepTOC(desc.Digest, toc)
+	return ly, true, errors.Join(l.b.Cache.PutTOC(desc.Digest, toc.Marshal()), l.made(ly))
 }

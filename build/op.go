@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -127,38 +126,10 @@ type output struct {
 	deferred bool
 }
 
-// write makes the layer that produce writes into the store, and gives also its
-// tar's bytes if that is not nil.
-func (o *output) write(also io.Writer, produce func(*layer.Writer) error) error {
-	blob, err := o.r.b.Store.Create()
-	if err != nil {
-		return err
-	}
-	defer blob.Abort()
-	var sink io.Writer = blob
-	if also != nil {
-		sink = io.MultiWriter(blob, also)
-	}
-	w := layer.NewWriter(sink)
-	if err := produce(w); err != nil {
-		return err
-	}
-	digests, toc, err := w.Close()
-	if err != nil {
-		return err
-	}
-	if same, ok := o.r.bytes.earlier(digests.Content); ok {
-		o.made = same // early cut-off: the layer that is there already
-		return nil
-	}
-	desc, err := blob.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
-	if err != nil {
-		return err
-	}
-	o.stored = true
-	o.made = image.Layer{Descriptor: desc, DiffID: desc.Digest, Content: digests.Content}
-	o.r.bytes.keepTOC(desc.Digest, toc)
-	return errors.Join(o.r.b.Cache.PutTOC(desc.Digest, toc.Marshal()), o.r.bytes.made(o.made))
+// write makes the step's layer.
+func (o *output) write(also io.Writer, produce func(*layer.Writer) error) (err error) {
+	o.made, o.stored, err = o.r.bytes.store(also, produce)
+	return err
 }
 
 // writeUnpacked is write for a layer that a RUN may follow: the tar is

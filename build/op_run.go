@@ -29,6 +29,7 @@ type runProcess struct {
 	env                scope
 	user, cwd          string
 	network, platform  string
+	mounts             []*stepMount
 }
 
 // settleRun says what a RUN executes.
@@ -60,9 +61,16 @@ type runOp struct {
 	proxies []string
 }
 
-func (r *run) newRun(s *Step, in *State) *runOp {
+func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 	instr := s.Instr.(*parser.Run)
 	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, image.FormatPlatform(s.Platform))}
+	for i, m := range instr.Mounts {
+		mount, err := r.newMount(in, m, s.Sources[i])
+		if err != nil {
+			return nil, fmt.Errorf("--mount=%s: %w", m.Raw, err)
+		}
+		o.p.mounts = append(o.p.mounts, mount)
+	}
 	for _, name := range proxyArgs {
 		for _, form := range []string{name, strings.ToLower(name)} {
 			if v, ok := r.req.Plan.Args[form]; ok {
@@ -71,7 +79,7 @@ func (r *run) newRun(s *Step, in *State) *runOp {
 			}
 		}
 	}
-	return o
+	return o, nil
 }
 
 func (o *runOp) history() string {
@@ -99,6 +107,11 @@ func (o *runOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
 	parent, err := o.state.contents(ctx)
 	if err != nil {
 		return "", nil, err
+	}
+	for _, m := range o.p.mounts {
+		if err := m.identify(ctx); err != nil {
+			return "", nil, fmt.Errorf("--mount=%s: %w", m.Raw, err)
+		}
 	}
 	key, trail := runKey(parent, o.p)
 	return key, trail, nil
@@ -164,6 +177,13 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 		return err
 	}
 	defer cleanup()
+	scene := &scene{r: o.r, proc: &proc}
+	defer scene.close()
+	for _, m := range o.p.mounts {
+		if err := scene.add(ctx, m); err != nil {
+			return fmt.Errorf("--mount=%s: %w", m.Raw, err)
+		}
+	}
 	out := o.r.log(o.step) // one writer for both keeps their order
 	return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out})
 }

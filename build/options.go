@@ -70,6 +70,9 @@ type Request struct {
 	// NoCache makes every step run; NoCacheStages those of the named stages.
 	NoCache       bool
 	NoCacheStages []string
+	// Secrets are what RUN --mount=type=secret may show a step, by id. They
+	// are never stored and never part of a key.
+	Secrets map[string][]byte
 	// SourceDateEpoch, if set, is the created time of config and history.
 	SourceDateEpoch *time.Time
 }

@@ -303,14 +303,33 @@ func (p *planner) instruction(prev *Step, in parser.Instruction, trigger bool) (
 	if err := p.supported(s); err != nil {
 		return nil, err
 	}
-	if c, ok := in.(*parser.Copy); ok && c.From != "" {
-		src, err := p.source(s, c.From)
-		if err != nil {
-			return nil, err
+	for _, name := range sourceNames(in) {
+		var src *Step
+		if name != "" {
+			var err error
+			if src, err = p.source(s, name); err != nil {
+				return nil, err
+			}
 		}
-		s.Sources = []*Step{src}
+		s.Sources = append(s.Sources, src)
 	}
 	return p.add(s), nil
+}
+
+// sourceNames are the stages and images an instruction reads beside its own
+// stage: COPY --from, and for each mount of a RUN its from; "" is the context.
+func sourceNames(in parser.Instruction) []string {
+	switch in := in.(type) {
+	case *parser.Copy:
+		return []string{in.From}
+	case *parser.Run:
+		names := make([]string, len(in.Mounts))
+		for i, m := range in.Mounts {
+			names[i] = m.From
+		}
+		return names
+	}
+	return nil
 }
 
 // source finds what --from names for step s: a stage above it, by name or

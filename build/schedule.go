@@ -121,7 +121,11 @@ func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err er
 	in := r.stateOf(s.Parent)
 	switch instr := s.Instr.(type) {
 	case *parser.Run:
-		return r.layerStep(ctx, s, in, r.newRun(s, in))
+		o, err := r.newRun(s, in)
+		if err != nil {
+			return nil, false, err
+		}
+		return r.layerStep(ctx, s, in, o)
 	case *parser.Copy, *parser.Add:
 		o, err := r.newCopy(s, in)
 		if err != nil {

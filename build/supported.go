@@ -27,14 +27,20 @@ func (p *planner) refuse(s *Step, what, instead string) error {
 
 func (p *planner) supportedRun(s *Step, in *parser.Run) error {
 	switch {
-	case len(in.Mounts) > 0:
-		return p.refuse(s, "RUN --mount", "COPY the files in, or keep them in a stage of their own")
 	case in.Network == "host":
 		return p.refuse(s, "RUN --network=host", "leave the flag out: steps use the host's network by default")
 	case in.Security == "insecure":
 		return p.refuse(s, "RUN --security=insecure", "run the step without it")
 	case len(in.Devices) > 0:
 		return p.refuse(s, "RUN --device", "run the step without it")
+	}
+	for _, m := range in.Mounts {
+		switch {
+		case m.Type == "ssh":
+			return p.refuse(s, "RUN --mount=type=ssh", "give the key as a secret: --mount=type=secret")
+		case m.Type == "cache" && (m.From != "" || m.Source != ""):
+			return p.refuse(s, "RUN --mount=type=cache with from or source", "copy what the cache shall begin with in the step itself")
+		}
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 // flags say, the second what Check made of it.
 type buildCommand struct {
 	tagTexts, argTexts, labelTexts, outputTexts []string
+	secretTexts                                 []string
 	file, target, platformText, pullText        string
 	noCache, push, quiet                        bool
 	noCacheStages, insecure                     []string
@@ -29,6 +30,7 @@ type buildCommand struct {
 	tags     []image.Ref
 	args     map[string]string
 	labels   map[string]string
+	secrets  map[string][]byte
 	platform ocispec.Platform
 	outputs  []output
 	epoch    *time.Time
@@ -66,6 +68,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.tagTexts, "tag", "t", nil, "give the image this `NAME[:TAG]` (may be repeated)")
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
+	fs.StringArrayVar(&c.secretTexts, "secret", nil, "let RUN --mount=type=secret show a step the file or variable `id=ID[,src=FILE|,env=NAME]`; it is never stored (may be repeated)")
 	fs.StringVar(&c.target, "target", "", "build this `STAGE`, by name or number (default: the last one)")
 	fs.StringVar(&c.platformText, "platform", "", "build for this `OS/ARCH[/VARIANT]` (default: this machine's)")
 	fs.StringArrayVar(&c.labelTexts, "label", nil, "set a label, `KEY=VALUE`, on the image (may be repeated)")
@@ -97,6 +100,9 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 	}
 	var err error
 	if c.platform, err = parsePlatform(c.platformText); err != nil {
+		return err
+	}
+	if c.secrets, err = readSecrets(c.secretTexts, s.env); err != nil {
 		return err
 	}
 	if c.args, err = buildArgs(c.argTexts, s.env); err != nil {

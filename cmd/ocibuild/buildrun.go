@@ -62,6 +62,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 		Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(),
 		Labels: c.labels, Tags: c.tags, Pull: build.PullPolicy(c.pullText),
 		NoCache: c.noCache, NoCacheStages: c.noCacheStages, SourceDateEpoch: c.epoch,
+		Secrets: c.secrets,
 	})
 	if err != nil {
 		return nil, err

@@ -30,7 +30,8 @@ func pruneDescription() *command {
 	return &command{
 		name: "prune", short: "free space in the store",
 		long: "Deletes images without a name, blobs that nothing needs, what interrupted programs left behind, and unpacked " +
-			"layers that were not used for a week. The build cache and what it needs stays; --cache drops it too, " +
+			"layers that were not used for a week. The build cache and what it needs stays; --cache drops it and the directories " +
+			"of cache mounts too, " +
 			"--all drops it and every image. What a build that is running has used stays in any case. " +
 			"Asks before it begins when it is used on a terminal; elsewhere --force is needed.",
 		examples: []example{
@@ -66,6 +67,7 @@ type pruneResult struct {
 	Deleted  []string `json:"deleted"`
 	Unpacked int      `json:"unpacked_layers"`
 	Records  int      `json:"cache_records"`
+	Mounts   int      `json:"cache_mounts"`
 	Bytes    int64    `json:"bytes"`
 }
 
@@ -81,7 +83,7 @@ func (c *pruneCommand) Run(ctx context.Context, s *session) error {
 	if err := c.pruneBlobs(ctx, s, &result); err != nil {
 		return err
 	}
-	if err := c.pruneUnpacked(ctx, s, begin, &result); err != nil {
+	if err := c.pruneDirectories(ctx, s, begin, &result); err != nil {
 		return err
 	}
 	if c.json {
@@ -139,8 +141,9 @@ func (c *pruneCommand) pruneBlobs(ctx context.Context, s *session, result *prune
 	return err
 }
 
-// pruneUnpacked drops unpacked layers, but none that a live build has used.
-func (c *pruneCommand) pruneUnpacked(ctx context.Context, s *session, begin time.Time, result *pruneResult) error {
+// pruneDirectories drops unpacked layers and, with the build cache, the
+// directories of cache mounts, but none that a live build has used.
+func (c *pruneCommand) pruneDirectories(ctx context.Context, s *session, begin time.Time, result *pruneResult) error {
 	snapshots, err := s.snapshots()
 	if err != nil {
 		return err
@@ -152,6 +155,15 @@ func (c *pruneCommand) pruneUnpacked(ctx context.Context, s *session, begin time
 	limit, err := oldestLease(st, begin)
 	if err != nil {
 		return err
+	}
+	if c.all || c.cache {
+		memory, err := s.cache()
+		if err != nil {
+			return err
+		}
+		if result.Mounts, err = memory.PruneMounts(ctx, limit); err != nil {
+			return err
+		}
 	}
 	if aged := begin.Add(-unpackedAge); !c.all && !c.cache && aged.Before(limit) {
 		limit = aged
@@ -171,6 +183,9 @@ func (r *pruneResult) print(s *session) error {
 	}
 	if r.Records > 0 {
 		fmt.Fprintf(&b, "Dropped %d records of the build cache\n", r.Records)
+	}
+	if r.Mounts > 0 {
+		fmt.Fprintf(&b, "Dropped %d cache mounts\n", r.Mounts)
 	}
 	if r.Unpacked > 0 {
 		fmt.Fprintf(&b, "Dropped %d unpacked layers\n", r.Unpacked)

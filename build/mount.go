@@ -1,0 +1,317 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// stepMount is one --mount of a RUN, expanded.
+type stepMount struct {
+	parser.Mount
+	r *run
+	// target is absolute; "" for a secret that is only a variable.
+	target string
+	// from is the stage a bind shows; nil is the context.
+	from *State
+	// content identifies what a bind shows, once it is known.
+	content digest.Digest
+}
+
+// newMount settles what a --mount says for a step that continues in.
+func (r *run) newMount(in *State, m parser.Mount, from *Step) (*stepMount, error) {
+	m, err := m.Expand(r.scoped(in).word)
+	if err != nil {
+		return nil, err
+	}
+	s := &stepMount{Mount: m, r: r, target: m.Target}
+	if from != nil {
+		s.from = r.stateOf(from)
+	}
+	if m.Type == "secret" {
+		s.settleSecret()
+	}
+	if s.target != "" && !path.IsAbs(s.target) {
+		s.target = path.Join("/", in.Config.Config.WorkingDir, s.target)
+	}
+	if s.target != "" && path.Clean(s.target) == "/" {
+		return nil, fmt.Errorf("invalid mount target %q", s.target)
+	}
+	if s.target == "" && (m.Type != "secret" || m.Env == "") {
+		return nil, errors.New("it needs a target")
+	}
+	if m.Type == "cache" && s.ID == "" {
+		s.ID = path.Clean(m.Target)
+	}
+	return s, nil
+}
+
+// settleSecret fills in the id and the target that a secret does not give.
+func (m *stepMount) settleSecret() {
+	if m.Source != "" {
+		m.ID = m.Source
+	}
+	if m.ID == "" {
+		m.ID = path.Base(m.target)
+	}
+	if m.target == "" && m.Env == "" {
+		m.target = "/run/secrets/" + path.Base(m.ID)
+	}
+}
+
+// identity is what of the mount is part of its step's key: what a bind shows,
+// never what a secret or a cache holds.
+func (m *stepMount) identity() []string {
+	id := []string{m.Type}
+	switch m.Type {
+	case "bind":
+		id = append(id, string(m.content))
+	case "tmpfs":
+		id = append(id, strconv.FormatInt(m.Size, 10))
+	default:
+		id = append(id, m.ID, m.Env)
+	}
+	for _, n := range []*uint32{m.Mode, m.UID, m.GID} {
+		if n != nil {
+			id = append(id, strconv.FormatUint(uint64(*n), 10))
+		} else {
+			id = append(id, "")
+		}
+	}
+	return append(id, strconv.FormatBool(m.ReadOnly))
+}
+
+// identify finds out what a bind shows.
+func (m *stepMount) identify(ctx context.Context) error {
+	if m.Type != "bind" || m.content != "" {
+		return nil
+	}
+	if m.from == nil {
+		sel, err := m.selection(ctx)
+		if err != nil {
+			return err
+		}
+		m.content, err = sel.identify(ctx)
+		return err
+	}
+	from, err := m.from.contents(ctx)
+	if err != nil {
+		return err
+	}
+	key := sourcesKey(from, []string{"mount", m.Source})
+	if data, ok := m.r.b.Cache.GetFact("sources", key); ok {
+		m.content = digest.Digest(data)
+		return nil
+	}
+	sel, err := m.selection(ctx)
+	if err != nil {
+		return err
+	}
+	if m.content, err = sel.identify(ctx); err != nil {
+		return err
+	}
+	return m.r.b.Cache.PutFact("sources", key, []byte(m.content))
+}
+
+// selection is what a bind shows, as a COPY would select it.
+func (m *stepMount) selection(ctx context.Context) (*selection, error) {
+	t := m.r.context
+	if m.from != nil {
+		layers, err := m.from.layers(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if t, err = m.r.bytes.tree(ctx, layers); err != nil {
+			return nil, err
+		}
+	}
+	found, err := matchTree(ctx, t, clean(m.Source))
+	return &selection{tree: t, matches: []match{found}}, err
+}
+
+// scene is what a step's mounts need while it runs.
+type scene struct {
+	r       *run
+	proc    *executor.Process
+	closers []func()
+}
+
+func (s *scene) close() {
+	for _, c := range slices.Backward(s.closers) {
+		c()
+	}
+}
+
+// add makes a mount part of the process.
+func (s *scene) add(ctx context.Context, m *stepMount) error {
+	switch m.Type {
+	case "bind":
+		return s.bind(ctx, m)
+	case "cache":
+		return s.cache(ctx, m)
+	case "secret":
+		return s.secret(m)
+	case "tmpfs":
+		options := []string{"nosuid"}
+		if m.Size > 0 {
+			options = append(options, "size="+strconv.FormatInt(m.Size, 10))
+		}
+		s.proc.Mounts = append(s.proc.Mounts, specs.Mount{Destination: m.target, Type: "tmpfs", Source: "tmpfs", Options: options})
+		return nil
+	}
+	return fmt.Errorf("type %s is not supported", m.Type)
+}
+
+// bind shows a part of a stage, or of the context. What is written to it is
+// thrown away.
+func (s *scene) bind(ctx context.Context, m *stepMount) error {
+	parents, part, err := s.bound(ctx, m)
+	if err != nil {
+		return err
+	}
+	var tree *os.File
+	if m.ReadOnly {
+		tree, err = s.r.b.Snapshots.View(ctx, parents)
+	} else {
+		var sn *executor.Snapshot
+		if sn, err = s.r.b.Snapshots.Prepare(ctx, parents); err != nil {
+			return err
+		}
+		s.closers = append(s.closers, func() { sn.Discard() })
+		tree, err = s.r.b.Snapshots.Mount(ctx, sn)
+	}
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() { tree.Close() })
+	s.proc.Binds = append(s.proc.Binds, executor.Bind{Target: m.target, Tree: tree, Path: part, ReadOnly: m.ReadOnly})
+	return nil
+}
+
+// bound gives the snapshots that hold what a bind shows, and where in them it is.
+func (s *scene) bound(ctx context.Context, m *stepMount) (parents []string, part string, err error) {
+	if m.from != nil {
+		parents, err = s.r.directories(ctx, m.from)
+		return parents, clean(m.Source), err
+	}
+	sel, err := m.selection(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	ly, part, err := s.r.contextLayer(ctx, sel)
+	if err != nil {
+		return nil, "", err
+	}
+	parents, err = s.r.bytes.snapshots(ctx, []image.Layer{ly})
+	return parents, part, err
+}
+
+// contextLayer makes a layer of a part of the context, without what is
+// ignored, and tells where in it the part is.
+func (r *run) contextLayer(ctx context.Context, sel *selection) (ly image.Layer, part string, err error) {
+	const dir = "context"
+	m := sel.matches[0]
+	l := newLanding(emptyTree{}.lookup, r.now())
+	t := &transfer{dest: "/" + dir + "/"}
+	if err := t.land(ctx, l, sel, nil, nil); err != nil {
+		return ly, "", err
+	}
+	part = dir
+	if m.dir() {
+		l.added[dir].entry.Mode = m.items[0].entry.Mode
+	} else {
+		part = path.Join(dir, path.Base(m.name))
+	}
+	ly, _, err = r.bytes.store(nil, func(w *layer.Writer) error { return l.write(ctx, w) })
+	return ly, part, err
+}
+
+// secret gives a step a secret: as a file in memory, as a variable, or both.
+func (s *scene) secret(m *stepMount) error {
+	data, ok := s.r.req.Secrets[m.ID]
+	if !ok && m.Required {
+		return &Hinted{fmt.Errorf("secret %s: not found", m.ID), "give it: --secret id=" + m.ID + ",src=FILE or --secret id=" + m.ID + ",env=NAME"}
+	}
+	if !ok {
+		return nil
+	}
+	if m.Env != "" {
+		s.proc.Env = scope(s.proc.Env).with(m.Env, string(data))
+	}
+	if m.target != "" {
+		s.proc.Files = append(s.proc.Files, executor.File{
+			Target: m.target, Data: data, Mode: numberOr(m.Mode, 0o400), UID: numberOr(m.UID, 0), GID: numberOr(m.GID, 0),
+		})
+	}
+	return nil
+}
+
+func numberOr(n *uint32, other uint32) uint32 {
+	if n != nil {
+		return *n
+	}
+	return other
+}
+
+// cache gives a step a directory that outlives it: one for each id, or for a
+// private mount one that nobody else is using.
+func (s *scene) cache(ctx context.Context, m *stepMount) error {
+	name := digest.FromString(m.ID).Encoded()
+	switch m.Sharing {
+	case "locked":
+		unlock, err := s.r.b.Store.Lock(ctx, "mount-"+name)
+		if err != nil {
+			return err
+		}
+		s.closers = append(s.closers, unlock)
+	case "private":
+		var err error
+		if name, err = s.lockPrivate(ctx, name); err != nil {
+			return err
+		}
+	}
+	dir, err := s.r.b.Cache.Mount(name, cache.MountOwner{Mode: numberOr(m.Mode, 0o755), UID: numberOr(m.UID, 0), GID: numberOr(m.GID, 0)})
+	if err != nil {
+		return err
+	}
+	options := []string{"bind"}
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	s.proc.Mounts = append(s.proc.Mounts, specs.Mount{Destination: m.target, Type: "bind", Source: dir, Options: options})
+	return nil
+}
+
+// privateWait is how long another user of a private cache is waited for
+// before the next directory is tried.
+const privateWait = 5 * time.Millisecond
+
+// lockPrivate locks the first free directory of a private cache.
+func (s *scene) lockPrivate(ctx context.Context, name string) (string, error) {
+	for i := 0; ; i++ {
+		try := name + "-" + strconv.Itoa(i)
+		brief, cancel := context.WithTimeout(ctx, privateWait)
+		unlock, err := s.r.b.Store.Lock(brief, "mount-"+try)
+		cancel()
+		if err == nil {
+			s.closers = append(s.closers, unlock)
+			return try, nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return "", err
+		}
+	}
+}
