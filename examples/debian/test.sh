@@ -43,7 +43,7 @@ trap cleanup EXIT
 
 mkdir -p "$(dirname "$base")"
 if [ ! -s "$base" ]; then
-	mmdebstrap --variant=minbase bookworm "$base.tmp"
+	mmdebstrap --variant=minbase --format=tar bookworm "$base.tmp"
 	mv "$base.tmp" "$base"
 fi
 prepare "$work/own"
