@@ -42,16 +42,19 @@ type recordValue struct {
 // key is computed afterwards, which for a RUN means while the next step is
 // already running. A lock on its name keeps a second process from doing the
 // same; that one waits and then finds the record. Otherwise the key comes
-// first, and a lock on the key does the same duty.
+// first, and a lock on the key does the same duty. Who wants no cache waits
+// for nobody.
 func (r *run) perform(ctx context.Context, s *Step, o op) (outcome, error) {
 	name := stepName(s)
-	fresh := r.uncached(s)
-	if fresh || !r.b.Cache.HasName(name) {
+	if r.uncached(s) {
+		return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, unlock: func() {}})
+	}
+	if !r.b.Cache.HasName(name) {
 		unlock, err := r.b.Store.Lock(ctx, "name-"+digest.FromString(name).Encoded())
 		if err != nil {
 			return outcome{}, err
 		}
-		if fresh || !r.b.Cache.HasName(name) {
+		if !r.b.Cache.HasName(name) {
 			return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, unlock: unlock})
 		}
 		unlock()
