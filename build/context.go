@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/ocibuild/ocibuild/image/rootfs"
 	"github.com/ocibuild/ocibuild/parser"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,6 +179,31 @@ func (c *contextTree) readDir(dir string, n *contextNode) error {
 		n.listing.sorted = append(n.listing.sorted, name)
 	}
 	return nil
+}
+
+// readAhead reads the directories at and below a path, several at a time, for
+// a walk that is about to visit them all. It finds no errors: the walk does.
+func (c *contextTree) readAhead(p string) {
+	n, err := c.node(p)
+	if err != nil {
+		return
+	}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	var visit func(p string, n *contextNode)
+	visit = func(p string, n *contextNode) {
+		if n.listing == nil || n.hidden && c.ignore.CanSkip(p) || c.read(p, n) != nil {
+			return
+		}
+		for _, name := range n.listing.sorted {
+			child, at := n.listing.children[name], join(p, name)
+			if child.listing != nil && !g.TryGo(func() error { visit(at, child); return nil }) {
+				visit(at, child)
+			}
+		}
+	}
+	visit(p, n)
+	_ = g.Wait() // visits give no errors
 }
 
 // lstat looks at one entry of the directory dirfd.

@@ -102,6 +102,9 @@ func matchTree(ctx context.Context, t tree, name string) (match, error) {
 	if err != nil {
 		return m, err
 	}
+	if ahead, ok := t.(interface{ readAhead(path string) }); ok {
+		ahead.readAhead(top)
+	}
 	err = m.walk(ctx, t, top, top, e)
 	return m, err
 }
