@@ -125,7 +125,7 @@ func (u *unpacking) all(ctx context.Context) error {
 			return err
 		}
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -104,12 +104,10 @@ func (s *Step) prefix() string {
 		return "[context]"
 	}
 	name := s.StageName()
-	switch {
-	case s.Number == 0:
+	if s.Number == 0 {
 		return "[" + name + "]"
-	default:
-		return fmt.Sprintf("[%s %d/%d]", name, s.Number, s.Of)
 	}
+	return fmt.Sprintf("[%s %d/%d]", name, s.Number, s.Of)
 }
 
 // StageName is the stage's name, or "stage-N" for one without.

@@ -222,15 +222,15 @@ func verified(r io.Reader, e *layer.Entry, closers []io.Closer) io.ReadCloser {
 	v := &verifier{h: digest.SHA256.Digester(), want: e.Digest}
 	v.joined = joined{io.TeeReader(r, v.h.Hash()), closers}
 	if e.Digest == "" {
-		v.joined.Reader = r
+		v.Reader = r
 	}
 	return v
 }
 
 // Read fails at the end of a file that is not what it should be.
 func (v *verifier) Read(p []byte) (int, error) {
-	n, err := v.joined.Read(p)
-	if err == io.EOF && v.want != "" && v.h.Digest() != v.want {
+	n, err := v.Reader.Read(p)
+	if errors.Is(err, io.EOF) && v.want != "" && v.h.Digest() != v.want {
 		return n, fmt.Errorf("content has digest %s and should have %s: run `ocibuild fsck`", v.h.Digest(), v.want)
 	}
 	return n, err
@@ -350,7 +350,7 @@ func (l *layerBytes) unpackOnto(ctx context.Context, layers []image.Layer, i int
 	if err != nil {
 		return err
 	}
-	defer sn.Discard()
+	defer sn.Discard() //nolint:errcheck // what stays behind, the next prune removes
 	if err := l.applyMounted(ctx, layers[i], sn); err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func (s *scene) bind(ctx context.Context, m *stepMount) error {
 		if sn, err = s.r.b.Snapshots.Prepare(ctx, parents); err != nil {
 			return err
 		}
-		s.closers = append(s.closers, func() { sn.Discard() })
+		s.closers = append(s.closers, func() { _ = sn.Discard() })
 		tree, err = s.r.b.Snapshots.Mount(ctx, sn)
 	}
 	if err != nil {

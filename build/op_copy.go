@@ -91,7 +91,7 @@ func (o *copyOp) selectFiles(ctx context.Context) error {
 	if o.sel != nil {
 		return nil
 	}
-	var t tree = o.r.context
+	t := o.r.context
 	if o.from != nil {
 		layers, err := o.from.layers(ctx)
 		if err != nil {
@@ -145,7 +145,7 @@ func (o *copyOp) land(ctx context.Context) (*landing, spot, error) {
 	if err := o.selectFiles(ctx); err != nil {
 		return nil, spot{}, err
 	}
-	var below tree = emptyTree{}
+	below := tree(emptyTree{})
 	layers, err := o.state.layers(ctx)
 	if err != nil {
 		return nil, spot{}, err

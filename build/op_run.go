@@ -129,7 +129,7 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
-	defer sn.Discard()
+	defer sn.Discard() //nolint:errcheck // what stays behind, the next prune removes
 	if err := o.execute(ctx, sn); err != nil {
 		return err
 	}

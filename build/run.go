@@ -178,7 +178,7 @@ func (r *run) temp() string { return filepath.Join(r.b.Store.Root(), "ingest") }
 
 func unique() string {
 	var b [12]byte
-	rand.Read(b[:]) //nolint:errcheck // never fails
+	rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
 

@@ -120,7 +120,7 @@ func changed(p string) error {
 }
 
 func ignoreEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
@@ -156,7 +156,7 @@ func (l *landing) write(ctx context.Context, w *layer.Writer) error {
 		err := cur.write(ctx, w)
 		if err != nil && more {
 			cancel()
-			<-next.done
+			<-next.done //nolint:errcheck // the error is the one above
 		}
 		if err != nil || !more {
 			return err

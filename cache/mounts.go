@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func (s *Store) makeMount(dir string, o MountOwner) error {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE)
-	if err == unix.EEXIST {
+	if errors.Is(err, unix.EEXIST) {
 		return nil // somebody was quicker
 	}
 	return err

@@ -121,7 +121,7 @@ func raw(call, a, b, c uintptr) error {
 
 // explainID says why an id was refused: in a user namespace only mapped ids exist.
 func explainID(err error) error {
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		return errors.New("the user namespace does not map this id (give the user a range in /etc/subuid and /etc/subgid, and install newuidmap)")
 	}
 	return err

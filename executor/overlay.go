@@ -165,7 +165,7 @@ func mountAside(l layers, scratch string) (int, error) {
 	if err := unix.Mount("overlay", scratch, "overlay", 0, data); err != nil {
 		return -1, fmt.Errorf("mount overlay: %w", err)
 	}
-	defer unix.Unmount(scratch, unix.MNT_DETACH)
+	defer unix.Unmount(scratch, unix.MNT_DETACH) //nolint:errcheck // it goes with the namespace at the latest
 	fd, err := unix.OpenTree(unix.AT_FDCWD, scratch, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("detach overlay: %w", err)

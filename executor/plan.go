@@ -227,7 +227,7 @@ var mountTypes = map[string]string{
 	"mqueue": "mqueue", "sysfs": "sysfs", "cgroup": "cgroup2",
 }
 
-func compileMount(m specs.Mount) (planMount, error) {
+func compileMount(m specs.Mount) (planMount, error) { //nolint:cyclop // flat: a case an option, a case a refusal
 	pm := planMount{Source: m.Source, Target: m.Destination}
 	bind := m.Type == "bind"
 	for _, o := range m.Options {

@@ -52,7 +52,7 @@ func TestPrune(t *testing.T) {
 	dead.lock = nil
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := s.Prune(canceled, func(string, time.Time) bool { return false }); err != context.Canceled || !s.Use("base") {
+	if _, err := s.Prune(canceled, func(string, time.Time) bool { return false }); !errors.Is(err, context.Canceled) || !s.Use("base") {
 		t.Errorf("canceled: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"net/netip"
 	"os"
@@ -178,7 +179,7 @@ func TestMessages(t *testing.T) {
 			t.Fatalf("no error for %d of %d bytes", i, len(msg))
 		}
 	}
-	if err := readMessage(bytes.NewReader([]byte{255, 255, 255, 255}), new(plan)); err != errMalformed {
+	if err := readMessage(bytes.NewReader([]byte{255, 255, 255, 255}), new(plan)); !errors.Is(err, errMalformed) {
 		t.Errorf("too long: got %v", err)
 	}
 	if err := unmarshal(append(msg[4:], 0), new(plan)); err != errMalformed {

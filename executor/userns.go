@@ -97,7 +97,7 @@ func mayMount() bool {
 // settleInside ties this process to the one outside and makes it an ordinary
 // process again: the kernel marks one that has gained capabilities.
 func settleInside(parent string) error {
-	if err := os.Unsetenv(parentVar); err != nil {
+	if err := os.Unsetenv(parentVar); err != nil { //nolint:forbidigo // our own message to ourselves, which no step may see
 		return err
 	}
 	// The Go runtime keeps threads that it has started, so that this one lasts.

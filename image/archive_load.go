@@ -198,10 +198,10 @@ func cleanMember(name string) string {
 // is not copied to the store only to be refused.
 func mayBelong(name string) bool {
 	dir, base := path.Split(name)
-	switch depth := strings.Count(dir, "/"); {
-	case depth == 0:
+	switch strings.Count(dir, "/") {
+	case 0:
 		return base != "repositories"
-	case depth == 1:
+	case 1:
 		return strings.HasPrefix(base, "layer.tar")
 	}
 	return strings.HasPrefix(dir, "blobs/")

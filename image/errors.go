@@ -51,8 +51,8 @@ type VerifyError struct {
 // Error says what differs.
 func (e *VerifyError) Error() string {
 	var text string
-	switch {
-	case e.Got == "" || e.Got == e.Want:
+	switch e.Got {
+	case "", e.Want:
 		text = fmt.Sprintf("blob %s has %d bytes instead of %d", e.Want, e.GotSize, e.WantSize)
 	default:
 		text = fmt.Sprintf("blob %s has digest %s", e.Want, e.Got)

@@ -73,7 +73,7 @@ func stressBuild(ctx context.Context, s *Store, r *rand.Rand, name string) error
 	a := []byte(fmt.Sprintf("layer %d%0600000d", r.IntN(3), 0))
 	b := []byte(fmt.Sprintf("layer %d", 3+r.IntN(3)))
 	if _, err := build(ctx, s, name, a, b); err != nil {
-		return fmt.Errorf("build %s: %v", name, err) // a missing blob is an error here
+		return fmt.Errorf("build %s: %v", name, err) //nolint:errorlint // a missing blob must not pass for one
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func readThrough(ctx context.Context, s *Store, name string) error {
 	}
 	for _, d := range needs {
 		if err := s.verify(ctx, d); err != nil {
-			return fmt.Errorf("read %s under a lease: %v", name, err)
+			return fmt.Errorf("read %s under a lease: %v", name, err) //nolint:errorlint // the same
 		}
 	}
 	return nil

@@ -230,7 +230,7 @@ func (p *mountParser) size(value string) error {
 }
 
 // check refuses options that do not go together.
-func (p *mountParser) check() error {
+func (p *mountParser) check() error { //nolint:cyclop // flat: a case a refusal
 	if err := p.checkOwner(); err != nil {
 		return err
 	}

@@ -357,7 +357,7 @@ func TestDockerHubKey(t *testing.T) {
 func TestSchemes(t *testing.T) {
 	plain := newFake(t)
 	secure := newFake(t)
-	secure.Server.Close()
+	secure.Close()
 	secure.Server = httptest.NewUnstartedServer(http.HandlerFunc(secure.serve))
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()

@@ -413,7 +413,7 @@ func TestPullErrors(t *testing.T) {
 // TestHTTP2 breaks uploads and downloads off in HTTP/2, whose errors are others.
 func TestHTTP2(t *testing.T) {
 	f, have := newFake(t), newStore()
-	f.Server.Close()
+	f.Close()
 	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
 			t.Errorf("%s came by %s", r.URL, r.Proto)

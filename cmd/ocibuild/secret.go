@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -17,23 +18,8 @@ type secretSource struct{ id, file, env string }
 func parseSecret(text string, env func(string) (string, bool)) (secretSource, error) {
 	var s secretSource
 	for field := range strings.SplitSeq(text, ",") {
-		k, v, ok := strings.Cut(field, "=")
-		if !ok {
-			return s, usagef("--secret=%s: %q is not of the form key=value", text, field)
-		}
-		switch strings.ToLower(k) {
-		case "id":
-			s.id = v
-		case "src", "source":
-			s.file = v
-		case "env":
-			s.env = v
-		case "type":
-			if v != "file" && v != "env" {
-				return s, usagef("--secret=%s: type is file or env", text)
-			}
-		default:
-			return s, usagef("--secret=%s: unknown key %q: id, src and env are known", text, k)
+		if err := s.set(field); err != nil {
+			return s, usagef("--secret=%s: %v", text, err)
 		}
 	}
 	switch {
@@ -49,6 +35,29 @@ func parseSecret(text string, env func(string) (string, bool)) (secretSource, er
 		}
 	}
 	return s, nil
+}
+
+// set takes one key=value.
+func (s *secretSource) set(field string) error {
+	k, v, ok := strings.Cut(field, "=")
+	if !ok {
+		return fmt.Errorf("%q is not of the form key=value", field)
+	}
+	switch strings.ToLower(k) {
+	case "id":
+		s.id = v
+	case "src", "source":
+		s.file = v
+	case "env":
+		s.env = v
+	case "type":
+		if v != "file" && v != "env" {
+			return errors.New("type is file or env")
+		}
+	default:
+		return fmt.Errorf("unknown key %q: id, src and env are known", k)
+	}
+	return nil
 }
 
 // read gives the secret's bytes. Errors never hold any of them.

@@ -78,10 +78,10 @@ func ReadlinkAt(fd int, name string) (string, error) {
 // followed. It is no error if it is not there.
 func RemoveAt(fd int, name string) error {
 	err := unix.Unlinkat(fd, name, 0)
-	if err == nil || err == unix.ENOENT {
+	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	if err != unix.EISDIR && err != unix.EPERM {
+	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
 	}
 	dir, openErr := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

@@ -167,7 +167,7 @@ func (r *Root) MkdirAll(path string, perm uint32, uid, gid int) error {
 	if err == nil {
 		return unix.Close(fd)
 	}
-	if err != unix.ENOENT {
+	if !errors.Is(err, unix.ENOENT) {
 		return &fs.PathError{Op: "mkdir", Path: path, Err: err}
 	}
 	real, err := r.Resolve(path)

@@ -286,7 +286,7 @@ func TestOpenPlain(t *testing.T) {
 			if err == nil {
 				unix.Close(fd)
 			}
-			if err != want && !(err == nil && want == nil) {
+			if !errors.Is(err, want) {
 				t.Errorf("OpenPlain(%q) = %v, want %v", path, err, want)
 			}
 		}
