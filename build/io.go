@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // The types of entries, short.
@@ -22,9 +20,6 @@ const (
 )
 
 var errNotDir = errors.New("not a directory")
-
-// errNotDirSys is errNotDir as the kernel says it.
-const errNotDirSys = unix.ENOTDIR
 
 func errorIs(err, target error) bool { return errors.Is(err, target) }
 

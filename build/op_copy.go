@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/ocibuild/ocibuild/cache"
-	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/parser"
@@ -210,23 +209,6 @@ func (r *run) userFiles(ctx context.Context, t *layerTree, wanted bool) (passwd,
 	}
 	group, err = t.readFile(ctx, "etc/group", maxUserFile)
 	return passwd, group, err
-}
-
-// lookupUser resolves the user of a RUN in the root filesystem it runs in.
-func (r *run) lookupUser(ctx context.Context, sn *executor.Snapshot, user string) (executor.UserInfo, error) {
-	root, err := r.b.Snapshots.Mount(ctx, sn)
-	if err != nil {
-		return executor.UserInfo{}, err
-	}
-	passwd, group, err := readUserFiles(root)
-	if err != nil {
-		return executor.UserInfo{}, err
-	}
-	info, err := executor.LookupUser(user, passwd, group)
-	if err != nil {
-		return info, &Hinted{fmt.Errorf("USER %s: %w", user, err), "create the user in a RUN step first, or give a numeric id"}
-	}
-	return info, nil
 }
 
 func (o *copyOp) run(ctx context.Context, out *output) error {

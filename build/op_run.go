@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -172,7 +173,7 @@ func runnable(host, arch string) bool {
 
 // execute runs the command in the snapshot.
 func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
-	proc, cleanup, err := o.process(ctx, sn)
+	proc, cleanup, err := o.process()
 	if err != nil {
 		return err
 	}
@@ -185,28 +186,23 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 		}
 	}
 	out := o.r.log(o.step) // one writer for both keeps their order
-	return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out})
+	err = o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out})
+	if unknown := (*executor.UserError)(nil); errors.As(err, &unknown) {
+		return &Hinted{fmt.Errorf("USER %s: %w", unknown.User, unknown.Err), "create the user in a RUN step first, or give a numeric id"}
+	}
+	return err
 }
 
-// process settles the numbers behind the user, and the environment.
-func (o *runOp) process(ctx context.Context, sn *executor.Snapshot) (executor.Process, func(), error) {
+// process settles the environment, and puts a heredoc that is a program where
+// the step can be shown it.
+func (o *runOp) process() (executor.Process, func(), error) {
 	none := func() {}
-	user, err := o.r.lookupUser(ctx, sn, o.p.user)
-	if err != nil {
-		return executor.Process{}, none, err
-	}
 	env := o.p.env
 	for _, e := range o.proxies {
 		k, v, _ := strings.Cut(e, "=")
 		env = env.with(k, v)
 	}
-	if _, ok := env.lookup("HOME"); !ok {
-		env = env.with("HOME", user.Home)
-	}
-	proc := executor.Process{
-		Args: o.p.args, Env: env, Cwd: o.p.cwd, UID: user.UID, GID: user.GID, Groups: user.Groups,
-		Network: executor.NetworkHost,
-	}
+	proc := executor.Process{Args: o.p.args, Env: env, Cwd: o.p.cwd, User: &o.p.user, Network: executor.NetworkHost}
 	if o.p.network == "none" {
 		proc.Network = executor.NetworkNone
 	}

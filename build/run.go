@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/ocibuild/ocibuild/image"
-	"github.com/ocibuild/ocibuild/image/rootfs"
 	"github.com/ocibuild/ocibuild/parser"
 	"golang.org/x/sync/errgroup"
 )
@@ -219,24 +217,6 @@ func (r *run) directories(ctx context.Context, s *State) ([]string, error) {
 		names = append(names, l.dir)
 	}
 	return names, nil
-}
-
-// readUserFiles reads the passwd and group files of a mounted root and closes it.
-func readUserFiles(f *os.File) (passwd, group []byte, err error) {
-	root := rootfs.FromFile(f)
-	defer root.Close()
-	read := func(p string) ([]byte, error) {
-		data, err := root.ReadFile(p, maxUserFile)
-		if isNotExist(err) || errorIs(err, errNotDirSys) {
-			return nil, nil
-		}
-		return data, err
-	}
-	if passwd, err = read("etc/passwd"); err != nil {
-		return nil, nil, err
-	}
-	group, err = read("etc/group")
-	return passwd, group, err
 }
 
 // result stores the image and names it.

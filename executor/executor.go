@@ -34,12 +34,8 @@ func (e *Executor) Run(ctx context.Context, sn *Snapshot, p Process, out IO) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	plan, err := e.plan(p)
-	if err != nil {
-		return err
-	}
 	st := &stubs{upper: sn.Upper()}
-	runErr := e.runMounted(ctx, sn, plan, st, out)
+	runErr := e.runMounted(ctx, sn, p, st, out)
 	return withCleanup(runErr, st.uncopy())
 }
 
@@ -69,9 +65,23 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	return plan, nil
 }
 
-// runMounted runs the plan in a mount of the snapshot that ends with it.
-func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p *plan, st *stubs, out IO) error {
-	points, err := e.snapshots.mountPoints(p.Hostname)
+// runMounted runs the process in a mount of the snapshot that ends with it.
+func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *stubs, out IO) error {
+	return e.inMount(sn, p.hostname(), func(at mounted) error {
+		if err := p.resolveUser(at.root); err != nil {
+			return err
+		}
+		plan, err := e.plan(p)
+		if err != nil {
+			return err
+		}
+		return runPlan(ctx, plan, at, st, out)
+	})
+}
+
+// inMount calls do with a mount of the snapshot, its mount points added.
+func (e *Executor) inMount(sn *Snapshot, hostname string, do func(mounted) error) error {
+	points, err := e.snapshots.mountPoints(hostname)
 	if err != nil {
 		return err
 	}
@@ -85,14 +95,25 @@ func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p *plan, st *st
 		return fmt.Errorf("open root filesystem: %w", err)
 	}
 	defer root.Close()
-	if err := root.MkdirAll(p.Cwd, 0o755, int(p.UID), int(p.GID)); err != nil {
+	return do(mounted{mnt, root})
+}
+
+// mounted is a root filesystem: the mount that the step gets, and our way into it.
+type mounted struct {
+	mnt  *os.File
+	root *rootfs.Root
+}
+
+// runPlan runs a plan in a root filesystem.
+func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, out IO) error {
+	if err := at.root.MkdirAll(p.Cwd, 0o755, int(p.UID), int(p.GID)); err != nil {
 		return fmt.Errorf("make working directory: %w", err)
 	}
-	err = st.make(root, p.Mounts)
+	err := st.make(at.root, p.Mounts)
 	if err == nil {
-		err = start(ctx, p, mnt, out)
+		err = start(ctx, p, at.mnt, out)
 	}
-	return withCleanup(err, st.remove(root))
+	return withCleanup(err, st.remove(at.root))
 }
 
 // withCleanup adds what went wrong in cleaning up, and leaves err itself as it is.

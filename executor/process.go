@@ -26,11 +26,14 @@ type HostIP struct {
 }
 
 // Process is one command to run in a snapshot. All of it is settled by the
-// caller: users are numbers, the environment is complete, variables are expanded.
+// caller, variables are expanded; only a User is looked up where it means something.
 type Process struct {
-	Args       []string // Args[0] is looked up in Env's PATH inside the root filesystem
-	Env        []string
-	Cwd        string // "" is "/"; made, owned by UID and GID, when it is missing
+	Args []string // Args[0] is looked up in Env's PATH inside the root filesystem
+	Env  []string
+	Cwd  string // "" is "/"; made, owned by UID and GID, when it is missing
+	// User, if not nil, is a USER value that Run looks up in the root filesystem's
+	// passwd and group files: it sets UID, GID and Groups and, unless Env has one, HOME.
+	User       *string
 	UID, GID   uint32
 	Groups     []uint32      // supplementary groups; left out where setgroups(2) is denied
 	Hostname   string        // "" is DefaultHostname
@@ -39,6 +42,13 @@ type Process struct {
 	ExtraHosts []HostIP
 	Binds      []Bind // parts of other trees, after Mounts
 	Files      []File // secrets, after Binds
+}
+
+func (p *Process) hostname() string {
+	if p.Hostname == "" {
+		return DefaultHostname
+	}
+	return p.Hostname
 }
 
 // IO is where the output of a process goes, as it comes. A nil writer discards;

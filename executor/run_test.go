@@ -417,7 +417,9 @@ func TestRunCgroup2(t *testing.T) {
 	p.Scratch = s.path(emptyDir)
 	sn := prepare(t, s, "base")
 	var out bytes.Buffer
-	err = New(s).runMounted(context.Background(), sn, p, &stubs{upper: sn.Upper()}, IO{Stdout: &out})
+	err = New(s).inMount(sn, DefaultHostname, func(at mounted) error {
+		return runPlan(context.Background(), p, at, &stubs{upper: sn.Upper()}, IO{Stdout: &out})
+	})
 	if err != nil || out.String() != "1\n0::/\n" {
 		t.Errorf("got %v, %q", err, out.String())
 	}
@@ -491,5 +493,37 @@ func TestRunChanges(t *testing.T) {
 	// A second run of the same snapshot sees what the first one did.
 	if out, err := run(t, s, sn, script("cat /new; test -e /etc/group || echo gone")); err != nil || out != "new\ngone\n" {
 		t.Errorf("second run: %v, %q", err, out)
+	}
+}
+
+func TestRunUser(t *testing.T) {
+	for _, tt := range []struct{ user, env, want string }{
+		{"", "", "0:0 /root"},
+		{"bob", "", "1000:1000 /home/bob"},
+		{"bob", "HOME=/elsewhere", "1000:1000 /elsewhere"},
+		{"7:8", "", "7:8 /"},
+	} {
+		t.Run(tt.user+" "+tt.env, func(t *testing.T) {
+			if tt.user != "" {
+				needsIDs(t)
+			}
+			p := script("echo $(id -u):$(id -g) $HOME")
+			p.User = &tt.user
+			if tt.env != "" {
+				p.Env = append(p.Env, tt.env)
+			}
+			if out := mustRun(t, p); out != tt.want+"\n" {
+				t.Errorf("got %q, want %q", out, tt.want)
+			}
+		})
+	}
+	s := newStore(t)
+	p := script("true")
+	nobody := "nobody"
+	p.User = &nobody
+	_, err := run(t, s, prepare(t, s, "base"), p)
+	var unknown *UserError
+	if !errors.As(err, &unknown) || unknown.User != nobody {
+		t.Errorf("got %v, want a UserError", err)
 	}
 }

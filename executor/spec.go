@@ -52,10 +52,7 @@ type Host struct {
 // Spec describes the run of a process as an OCI runtime-spec value. It is pure:
 // equal arguments give equal values, and nothing is looked up.
 func Spec(p Process, h Host) *specs.Spec {
-	hostname := p.Hostname
-	if hostname == "" {
-		hostname = DefaultHostname
-	}
+	hostname := p.hostname()
 	return &specs.Spec{
 		Version:  specs.Version,
 		Root:     &specs.Root{Path: h.RootFS},

@@ -5,9 +5,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ocibuild/ocibuild/image/rootfs"
+	"golang.org/x/sys/unix"
 )
 
 // UserInfo is what USER means in a root filesystem.
@@ -166,4 +170,43 @@ func parseID(s string) (uint32, error) {
 		return 0, strconv.ErrRange
 	}
 	return uint32(id), nil
+}
+
+// UserError is a USER that cannot be found in the root filesystem.
+type UserError struct {
+	User string
+	Err  error
+}
+
+// Error names the user and the reason.
+func (e *UserError) Error() string { return fmt.Sprintf("user %s: %v", e.User, e.Err) }
+
+// Unwrap gives the reason.
+func (e *UserError) Unwrap() error { return e.Err }
+
+// maxUserFile bounds the passwd and group files that are read from an image.
+const maxUserFile = 16 << 20
+
+// resolveUser looks p.User up in the root filesystem.
+func (p *Process) resolveUser(root *rootfs.Root) error {
+	if p.User == nil {
+		return nil
+	}
+	var files [2][]byte
+	for i, name := range []string{"etc/passwd", "etc/group"} {
+		data, err := root.ReadFile(name, maxUserFile)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return &UserError{*p.User, err}
+		}
+		files[i] = data
+	}
+	info, err := LookupUser(*p.User, files[0], files[1])
+	if err != nil {
+		return &UserError{*p.User, err}
+	}
+	p.UID, p.GID, p.Groups = info.UID, info.GID, info.Groups
+	if !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		p.Env = append(slices.Clone(p.Env), "HOME="+info.Home)
+	}
+	return nil
 }
