@@ -141,12 +141,16 @@ func start(ctx context.Context, p *plan, mnt *os.File, out IO) error {
 	}
 	defer control.Close()
 	defer theirs.Close()
-	cmd, release, err := initCommand(ctx, p, out)
+	self, err := protectedSelf()
 	if err != nil {
-		return err
+		return fmt.Errorf("open own program: %w", err)
 	}
-	defer release()
-	cmd.ExtraFiles = append([]*os.File{theirs, mnt}, p.trees...) // controlFD, rootFD, firstTreeFD...
+	defer self.Close()
+	cmd := initCommand(ctx, p, out)
+	// The program comes last, and is started by the number it has there: in the
+	// child, before it starts, any other may have become something else.
+	cmd.ExtraFiles = append(append([]*os.File{theirs, mnt}, p.trees...), self) // controlFD, rootFD, firstTreeFD...
+	cmd.Path = fmt.Sprintf("/proc/self/fd/%d", controlFD+len(cmd.ExtraFiles)-1)
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -197,20 +201,16 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
 }
 
-// initCommand is this program, as the init process of new namespaces.
-func initCommand(ctx context.Context, p *plan, out IO) (cmd *exec.Cmd, release func(), err error) {
-	self, err := protectedSelf()
-	if err != nil {
-		return nil, nil, fmt.Errorf("open own program: %w", err)
-	}
-	cmd = exec.CommandContext(ctx, fdPath(self))
+// initCommand is a program, to be named by its Path, as the init process of new namespaces.
+func initCommand(ctx context.Context, p *plan, out IO) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{initName}
 	// One P, no collection in its short life, and no look at cgroup files for CPU
 	// limits: it starts sooner.
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"}
 	cmd.Stdout, cmd.Stderr = piped(out.Stdout), piped(out.Stderr)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: uintptr(p.Flags), Setsid: true}
-	return cmd, func() { self.Close() }, nil
+	return cmd
 }
 
 // protectedSelf opens this program for execution. It is a read-only mount where that

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -89,7 +91,9 @@ func (s *Snapshots) file(text []byte) (string, error) {
 	if err := os.Chtimes(path, now, now); err == nil {
 		return path, nil
 	}
-	if err := s.writeFile(path, text); err != nil {
+	// One that another step has made meanwhile stays: a file that is replaced
+	// can no longer be mounted by who has opened it.
+	if err := s.writeFile(path, text, renameNew); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("write generated file: %w", err)
 	}
 	return path, nil

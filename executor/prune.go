@@ -164,7 +164,7 @@ func (s *Snapshots) dropDoubtful() error {
 				}
 			}
 		}
-		return s.writeFile(path, boot)
+		return s.writeFile(path, boot, os.Rename)
 	})
 }
 
@@ -185,8 +185,8 @@ func (s *Snapshots) lifeSigns(names []string) (last time.Time, committed map[str
 	return last, committed
 }
 
-// writeFile replaces a small file as a whole.
-func (s *Snapshots) writeFile(path string, data []byte) error {
+// writeFile makes a small file as a whole; rename puts it in its place.
+func (s *Snapshots) writeFile(path string, data []byte, rename func(from, to string) error) error {
 	f, err := os.CreateTemp(s.path(filesDir), ".tmp-")
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (s *Snapshots) writeFile(path string, data []byte) error {
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(0o644), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
