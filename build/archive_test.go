@@ -114,7 +114,7 @@ func gzipped(t *testing.T, s string) string {
 func TestSpoolReadsMembers(t *testing.T) {
 	ctx := context.Background()
 	tree := fakeTree{"x": archiveOf(t, tar.Header{Name: "a=one", Typeflag: tar.TypeReg}, tar.Header{Name: "b=two", Typeflag: tar.TypeReg})}
-	sel, err := selectSources(ctx, tree, []string{"x"})
+	sel, err := selectSources(ctx, tree, plainSources("x"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ type transfer struct {
 	keyword string
 	sources []string
 	docs    []document
+	exclude []string
+	parents bool
 	// dest is absolute and keeps the slash, or slash and dot, it ends in;
 	// destText is as the instruction has it.
 	dest, destText string
@@ -39,6 +41,7 @@ func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
 		p = in.Transfer
 		t.unpack = in.Unpack == nil || *in.Unpack
 	}
+	t.parents = p.Parents
 	var err error
 	if t.sources, err = c.words(p.Sources); err != nil {
 		return nil, err
@@ -49,6 +52,9 @@ func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
 		}
 	}
 	if t.docs, err = c.documents(p.Heredocs); err != nil {
+		return nil, err
+	}
+	if t.exclude, err = c.words(p.Exclude); err != nil {
 		return nil, err
 	}
 	rest, err := c.words([]string{p.Dest, p.Chown, p.Chmod})
@@ -102,10 +108,48 @@ func destination(workdir, dest string) string {
 	return abs
 }
 
+// selectors are the sources with their patterns. With --parents a source is the
+// directory before its pivot, /./, and what below it matches the rest.
+func (t *transfer) selectors() ([]source, error) {
+	var exclude *parser.Ignore
+	var err error
+	if len(t.exclude) > 0 {
+		if exclude, err = parser.NewIgnore(t.exclude); err != nil {
+			return nil, fmt.Errorf("--exclude: %w", err)
+		}
+	}
+	out := plainSources(t.sources...)
+	for i := range out {
+		s := &out[i]
+		s.exclude = exclude
+		if !t.parents {
+			continue
+		}
+		dir, pattern, pivot := strings.Cut(s.path, "/./")
+		if !pivot {
+			dir, pattern = "", s.path
+		}
+		if pattern = clean(pattern); !hasWildcards(dir) && !hasWildcards(pattern) {
+			s.required = path.Join(clean(dir), pattern)
+		}
+		s.path = "/" + dir
+		if pattern == "" {
+			continue // the whole directory
+		}
+		if s.include, err = parser.NewIgnore([]string{pattern}); err != nil {
+			return nil, fmt.Errorf("--parents: %w", err)
+		}
+	}
+	return out, nil
+}
+
 // history is the text of the image's history for the instruction.
 func (t *transfer) history() string {
 	var b strings.Builder
 	b.WriteString(t.keyword)
+	if t.parents {
+		b.WriteString(" --parents")
+	}
 	if t.chown != "" {
 		b.WriteString(" --chown=" + t.chown)
 	}
@@ -200,6 +244,9 @@ func (t *transfer) landItem(l *landing, from opener, it *item, to string, own *o
 	}
 	if e.Type != typeSymlink {
 		e.Mode = t.chmod.apply(e.Mode, e.Type == typeDir)
+	}
+	if it.passing {
+		return l.putPassing(e, it.entry.Mode)
 	}
 	if e.Type == typeDir {
 		_, err := l.putDir(e, it.rel != "")

@@ -27,7 +27,11 @@ func land(t *testing.T, instr, workdir string, context_, below fakeTree) (made [
 		return nil, nil, err
 	}
 	ctx := context.Background()
-	sel, err := selectSources(ctx, context_, tr.sources)
+	sources, err := tr.selectors()
+	if err != nil {
+		return nil, nil, err
+	}
+	sel, err := selectSources(ctx, context_, sources)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,6 +103,16 @@ func TestTransferLands(t *testing.T) {
 		{"a file replaces a file", "COPY a /f", "", fakeTree{"f": "old"}, []string{"f file 0640 3:4 = a"}},
 		{"the root itself", "COPY dir /", "", nil, []string{"l link 0777 0:0 -> x", "sub dir 0755 0:0", "sub/y file 0640 3:4 = dir/sub/y", "x file 0640 3:4 = dir/x"}},
 		{"heredoc", "COPY <<one <<two /d/\n1\none\n2\ntwo", "", nil, []string{"d dir 0755 0:0", "d/one file 0644 0:0 = one", "d/two file 0644 0:0 = two"}},
+		{"exclude inside a directory", "COPY --exclude=sub --exclude=*x dir /d", "", nil, []string{"d dir 0755 0:0", "d/l link 0777 0:0 -> x"}},
+		{"exclude with an exception", "COPY --exclude=sub --exclude=!sub/y --exclude=x dir /d", "", nil, []string{"d dir 0755 0:0", "d/l link 0777 0:0 -> x", "d/sub dir 0755 0:0", "d/sub/y file 0640 3:4 = dir/sub/y"}},
+		{"exclude does not apply to the match itself", "COPY --exclude=a a /d/", "", nil, []string{"d dir 0755 0:0", "d/a file 0640 3:4 = a"}},
+		{"exclude everything", "COPY --exclude=* dir /d", "", nil, []string{"d dir 0755 0:0"}},
+		{"parents", "COPY --parents dir/sub/y /d/", "", nil, []string{"d dir 0755 0:0", "d/dir dir 0755 0:0", "d/dir/sub dir 0755 0:0", "d/dir/sub/y file 0640 3:4 = dir/sub/y"}},
+		{"parents with a pivot", "COPY --parents dir/./sub/y /d/", "", nil, []string{"d dir 0755 0:0", "d/sub dir 0755 0:0", "d/sub/y file 0640 3:4 = dir/sub/y"}},
+		{"parents with wildcards", "COPY --parents **/y a* /d/", "", nil, []string{"d dir 0755 0:0", "d/a file 0640 3:4 = a", "d/dir dir 0755 0:0", "d/dir/sub dir 0755 0:0", "d/dir/sub/y file 0640 3:4 = dir/sub/y"}},
+		{"parents of a directory takes what is in it", "COPY --parents dir/sub /d/", "", nil, []string{"d dir 0755 0:0", "d/dir dir 0755 0:0", "d/dir/sub dir 0755 0:0", "d/dir/sub/y file 0640 3:4 = dir/sub/y"}},
+		{"a parent that exists keeps its owner", "COPY --parents dir/x /", "", fakeTree{"dir": "private dir"}, []string{"dir dir 0755 7:8", "dir/x file 0640 3:4 = dir/x"}},
+		{"parents without a match", "COPY --parents z*/y /d/", "", nil, []string{"d dir 0755 0:0"}},
 		{"files beside their directory's name", "COPY a /d-x", "", fakeTree{"d": "dir"}, []string{"d-x file 0640 3:4 = a"}},
 	}
 	for _, tt := range tests {
@@ -122,6 +136,8 @@ func TestTransferRefuses(t *testing.T) {
 		want  string
 	}{
 		"missing source":              {"COPY nope /", nil, "not found"},
+		"missing source with parents": {"COPY --parents dir/nope /", nil, "not found"},
+		"parent that is a file":       {"COPY --parents dir/x /", fakeTree{"dir": "file"}, "cannot copy to non-directory"},
 		"file over a directory":       {"COPY dir /d", fakeTree{"d/x": "dir"}, "cannot replace directory"},
 		"directory over a file":       {"COPY dir /f", fakeTree{"f": "file"}, "cannot copy to non-directory"},
 		"parent is a file":            {"COPY a /f/x", fakeTree{"f": "file"}, "not a directory"},
@@ -171,7 +187,7 @@ func TestLandingFacts(t *testing.T) {
 
 func TestSelectionDigest(t *testing.T) {
 	digestOf := func(tree fakeTree, sources ...string) string {
-		s, err := selectSources(context.Background(), tree, sources)
+		s, err := selectSources(context.Background(), tree, plainSources(sources...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +233,7 @@ func TestHardLinksStayLinked(t *testing.T) {
 	var buf bytes.Buffer
 	w := layer.NewWriter(&buf)
 	ctx := context.Background()
-	sel, err := selectSources(ctx, tree, []string{"d"})
+	sel, err := selectSources(ctx, tree, plainSources("d"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,6 @@ type Graph struct {
 	Target *Step
 	// Warnings are what the plan found worth telling.
 	Warnings []parser.Warning
-	opts     PlanOptions
 	globals  scope
 }
 

@@ -114,10 +114,12 @@ func workdirSpotKey(parent []digest.Digest, dir, user string) cache.Key {
 }
 
 // sourcesKey identifies the question what the sources of a COPY --from select.
-func sourcesKey(from []digest.Digest, sources []string) cache.Key {
+func sourcesKey(from []digest.Digest, t *transfer) cache.Key {
 	h := newHasher("sources")
 	contents(h, from)
-	h.Strings("sources", sources)
+	h.Strings("sources", t.sources)
+	h.Strings("exclude", t.exclude)
+	h.Bool("parents", t.parents)
 	key, _ := h.Sum()
 	return key
 }
@@ -143,6 +145,9 @@ func selectionDigest(s *selection) digest.Digest {
 		for _, it := range m.items {
 			e := it.entry
 			f.text(it.rel)
+			if it.passing {
+				f.text("passing")
+			}
 			f.number(int64(e.Type), e.Mode, int64(e.UID), int64(e.GID), e.Size, e.Devmajor, e.Devminor, groups[it.link])
 			f.text(e.Linkname)
 			f.text(string(it.digest))

@@ -144,6 +144,26 @@ func (l *landing) putDir(e layer.Entry, overwrite bool) (made bool, err error) {
 	return !there, nil
 }
 
+// putPassing lands a directory that only leads to what is selected: one that
+// exists keeps its owner and takes the source's mode, as with BuildKit.
+func (l *landing) putPassing(e layer.Entry, sourceMode int64) error {
+	have, err := l.lookup(e.Name)
+	if isNotExist(err) {
+		l.added[e.Name] = &landed{entry: e}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if have.Type != typeDir {
+		return fmt.Errorf("cannot copy to non-directory: /%s", e.Name)
+	}
+	kept := *have
+	kept.Name, kept.Mode = e.Name, sourceMode
+	l.added[e.Name] = &landed{entry: kept}
+	return nil
+}
+
 // putFile lands anything that is not a directory; what is there is replaced.
 func (l *landing) putFile(f *landed) error {
 	there, dir, err := l.kind(f.entry.Name)

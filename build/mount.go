@@ -111,7 +111,7 @@ func (m *stepMount) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key := sourcesKey(from, []string{"mount", m.Source})
+	key := sourcesKey(from, &transfer{sources: []string{"mount", m.Source}})
 	if data, ok := m.r.b.Cache.GetFact("sources", key); ok {
 		m.content = digest.Digest(data)
 		return nil
@@ -138,7 +138,7 @@ func (m *stepMount) selection(ctx context.Context) (*selection, error) {
 			return nil, err
 		}
 	}
-	found, err := matchTree(ctx, t, clean(m.Source))
+	found, err := matchTree(ctx, t, clean(m.Source), source{})
 	return &selection{tree: t, matches: []match{found}}, err
 }
 

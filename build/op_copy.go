@@ -71,7 +71,7 @@ func (o *copyOp) sources(ctx context.Context) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	key := sourcesKey(from, o.t.sources)
+	key := sourcesKey(from, o.t)
 	if data, ok := o.r.b.Cache.GetFact("sources", key); ok {
 		return digest.Digest(data), nil
 	}
@@ -100,7 +100,11 @@ func (o *copyOp) selectFiles(ctx context.Context) error {
 			return err
 		}
 	}
-	sel, err := selectSources(ctx, t, o.t.sources)
+	sources, err := o.t.selectors()
+	if err != nil {
+		return err
+	}
+	sel, err := selectSources(ctx, t, sources)
 	if err != nil {
 		return err
 	}

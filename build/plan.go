@@ -23,7 +23,7 @@ const scratchName = "scratch"
 // with PlanOptions.Triggers when one has some.
 func Plan(df *parser.Dockerfile, o PlanOptions) (*Graph, error) {
 	p := &planner{df: df, o: o, last: map[int]*Step{}, images: map[string]*Step{}}
-	p.graph = &Graph{Dockerfile: df, opts: o}
+	p.graph = &Graph{Dockerfile: df}
 	if err := p.prepare(); err != nil {
 		return nil, err
 	}

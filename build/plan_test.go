@@ -137,7 +137,6 @@ func TestPlanRefuses(t *testing.T) {
 		{"seeded cache", "FROM scratch AS a\nFROM scratch\nRUN --mount=type=cache,from=a,target=/c true\n", "", 3, "with from or source is not supported"},
 		{"mount from a later stage", "FROM scratch\nRUN --mount=from=b,target=/b true\nFROM scratch AS b\n", "0", 2, "needs to be defined before"},
 		{"insecure", "FROM scratch\nRUN --security=insecure true\n", "", 2, "is not supported"},
-		{"parents", "FROM scratch\nCOPY --parents a /\n", "", 2, "--parents is not supported"},
 		{"url", "FROM scratch\nADD https://example.com/x /\n", "", 2, "is not supported"},
 		{"git", "FROM scratch\nADD git@example.com:x.git /\n", "", 2, "is not supported"},
 		{"copy from scratch", "FROM scratch\nCOPY --from=scratch a /\n", "", 2, "cannot copy from scratch"},

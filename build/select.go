@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/ocibuild/ocibuild/parser"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
@@ -34,6 +35,8 @@ type item struct {
 	entry   *layer.Entry
 	digest  digest.Digest
 	link    string
+	// passing marks a directory that is not selected but leads to something that is.
+	passing bool
 }
 
 // attribute gives the item extended attributes that were found when its file
@@ -53,16 +56,41 @@ func (m match) dir() bool { return m.items[0].entry.Type == typeDir }
 // missingError makes the error for a source that is not there.
 type missingError interface{ missing(path string) error }
 
+// source is one source of a COPY or ADD: a path or a pattern of paths, and what
+// below it is meant.
+type source struct {
+	path string
+	// include, if set, selects paths below; directories on the way to them come
+	// along. exclude leaves out what it matches, and what is below that.
+	include, exclude *parser.Ignore
+	// required is a path that must be there; "" for none.
+	required string
+}
+
+// plainSources are paths with all that is below them.
+func plainSources(paths ...string) []source {
+	out := make([]source, len(paths))
+	for i, p := range paths {
+		out[i].path = p
+	}
+	return out
+}
+
 // selectSources finds what the sources name. No file is read yet.
-func selectSources(ctx context.Context, t tree, sources []string) (*selection, error) {
+func selectSources(ctx context.Context, t tree, sources []source) (*selection, error) {
 	s := &selection{tree: t}
 	for _, src := range sources {
-		names, err := glob(t, src)
+		if src.required != "" {
+			if _, _, err := find(t, src.required); err != nil {
+				return nil, err
+			}
+		}
+		names, err := glob(t, src.path)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			m, err := matchTree(ctx, t, name)
+			m, err := matchTree(ctx, t, name, src)
 			if err != nil {
 				return nil, err
 			}
@@ -85,54 +113,110 @@ func (s *selection) identify(ctx context.Context) (digest.Digest, error) {
 	return s.digest, nil
 }
 
-// matchTree walks what one source path stands for.
-func matchTree(ctx context.Context, t tree, name string) (match, error) {
-	m := match{name: name}
-	top, err := resolve(t.lookup, name)
-	if err != nil {
-		return m, err
+// find looks a source up through its links.
+func find(t tree, name string) (at string, e *layer.Entry, err error) {
+	if at, err = resolve(t.lookup, name); err != nil {
+		return "", nil, err
 	}
-	e, err := t.lookup(top)
-	if isNotExist(err) {
-		if mt, ok := t.(missingError); ok {
-			return m, mt.missing(name)
-		}
-		return m, fmt.Errorf("%q: not found", "/"+name)
+	e, err = t.lookup(at)
+	if !isNotExist(err) {
+		return at, e, err
 	}
-	if err != nil {
-		return m, err
+	if mt, ok := t.(missingError); ok {
+		return "", nil, mt.missing(name)
 	}
-	if ahead, ok := t.(interface{ readAhead(path string) }); ok {
-		ahead.readAhead(top)
-	}
-	err = m.walk(ctx, t, top, top, e)
-	return m, err
+	return "", nil, fmt.Errorf("%q: not found", "/"+name)
 }
 
-// walk adds the file at a path and what is below it.
-func (m *match) walk(ctx context.Context, t tree, top, at string, e *layer.Entry) error {
+// matchTree walks what one source path stands for.
+func matchTree(ctx context.Context, t tree, name string, src source) (match, error) {
+	m := match{name: name}
+	top, e, err := find(t, name)
+	if err != nil {
+		return m, err
+	}
+	if ahead, ok := t.(interface{ readAhead(path string) }); ok && src.include == nil {
+		ahead.readAhead(top)
+	}
+	w := walker{tree: t, src: src, top: top, match: &m}
+	if err := w.visit(ctx, top, e, verdicts{}); err != nil {
+		return m, err
+	}
+	return m, nil
+}
+
+// walker collects the selected files of one match.
+type walker struct {
+	tree  tree
+	src   source
+	top   string
+	match *match
+	// waiting are the directories above that are not selected themselves: they
+	// come along as soon as something in them is.
+	waiting []item
+}
+
+// verdicts are what the patterns said of a directory.
+type verdicts struct{ include, exclude parser.Match }
+
+// visit adds the file at a path, if it is selected, and what is below it.
+func (w *walker) visit(ctx context.Context, at string, e *layer.Entry, above verdicts) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m.items = append(m.items, item{rel: below(top, at), at: at, entry: e, link: t.linkID(at, e)})
-	if e.Type != typeDir {
+	it := item{rel: below(w.top, at), at: at, entry: e, link: w.tree.linkID(at, e)}
+	v, selected, err := w.judge(it.rel, above)
+	if err != nil {
+		return err
+	}
+	if selected {
+		w.match.items = append(append(w.match.items, w.waiting...), it)
+		w.waiting = w.waiting[:0]
+	}
+	if e.Type != typeDir || v.exclude.Excluded && !w.src.exclude.Exceptions() {
 		return nil
 	}
-	names, err := t.names(at)
+	depth := len(w.waiting)
+	if !selected {
+		it.passing = true
+		w.waiting = append(w.waiting, it)
+	}
+	names, err := w.tree.names(at)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		p := join(at, name)
-		child, err := t.lookup(p)
+		child, err := w.tree.lookup(p)
 		if err != nil {
 			return err
 		}
-		if err := m.walk(ctx, t, top, p, child); err != nil {
+		if err := w.visit(ctx, p, child, v); err != nil {
 			return err
 		}
 	}
+	if len(w.waiting) > depth {
+		w.waiting = w.waiting[:depth]
+	}
 	return nil
+}
+
+// judge asks the patterns about a path. The match itself is always selected.
+func (w *walker) judge(rel string, above verdicts) (v verdicts, selected bool, err error) {
+	if rel == "" {
+		return v, true, nil
+	}
+	selected = true
+	if w.src.include != nil {
+		if v.include, err = w.src.include.Excluded(rel, above.include); err != nil {
+			return v, false, err
+		}
+		selected = v.include.Excluded
+	}
+	if v.exclude, err = w.src.exclude.Excluded(rel, above.exclude); err != nil {
+		return v, false, err
+	}
+	return v, selected && !v.exclude.Excluded, nil
 }
 
 // below gives the part of p below the directory top, which p is or is in.

@@ -13,8 +13,6 @@ func (p *planner) supported(s *Step) error {
 	switch in := s.Instr.(type) {
 	case *parser.Run:
 		return p.supportedRun(s, in)
-	case *parser.Copy:
-		return p.supportedTransfer(s, in.Transfer)
 	case *parser.Add:
 		return p.supportedAdd(s, in)
 	}
@@ -45,16 +43,6 @@ func (p *planner) supportedRun(s *Step, in *parser.Run) error {
 	return nil
 }
 
-func (p *planner) supportedTransfer(s *Step, t parser.Transfer) error {
-	switch {
-	case t.Parents:
-		return p.refuse(s, s.Instr.Keyword()+" --parents", "COPY each directory to its own destination")
-	case len(t.Exclude) > 0:
-		return p.refuse(s, s.Instr.Keyword()+" --exclude", "list the files in .dockerignore, or copy them by name")
-	}
-	return nil
-}
-
 func (p *planner) supportedAdd(s *Step, in *parser.Add) error {
 	if in.Checksum != "" || in.KeepGitDir {
 		return p.refuse(s, "ADD --checksum and --keep-git-dir", "fetch the source in a RUN step")
@@ -64,7 +52,7 @@ func (p *planner) supportedAdd(s *Step, in *parser.Add) error {
 			return p.refuse(s, "ADD of a URL or git repository ("+src+")", "fetch it in a RUN step, or put it into the context")
 		}
 	}
-	return p.supportedTransfer(s, in.Transfer)
+	return nil
 }
 
 // remoteSource reports whether an ADD source is fetched rather than read from

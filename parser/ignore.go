@@ -52,9 +52,19 @@ func ParseIgnore(r io.Reader) (*Ignore, error) {
 	if err != nil {
 		return nil, &Error{File: ignoreName, Msg: fmt.Sprintf("read patterns: %v", err), Err: err}
 	}
+	ig, err := NewIgnore(patterns)
+	if err != nil {
+		return nil, &Error{File: ignoreName, Msg: err.Error(), Err: err}
+	}
+	return ig, nil
+}
+
+// NewIgnore makes an Ignore of patterns alone: those of --exclude, or, where
+// Excluded is read as "selected", those that --parents selects by.
+func NewIgnore(patterns []string) (*Ignore, error) {
 	matcher, err := patternmatcher.New(patterns)
 	if err != nil {
-		return nil, &Error{File: ignoreName, Msg: fmt.Sprintf("compile patterns: %v", err), Err: err}
+		return nil, fmt.Errorf("compile patterns: %w", err)
 	}
 	ig := &Ignore{matcher: matcher}
 	for _, p := range matcher.Patterns() {
@@ -152,6 +162,10 @@ func endsOf(pattern string) ends {
 func plainPattern(pattern string) bool {
 	return utf8.ValidString(pattern) && !strings.ContainsAny(pattern, "|{}^\ufffd\ufeff")
 }
+
+// Exceptions tells whether a pattern begins with "!": then an excluded
+// directory may hold what is not.
+func (ig *Ignore) Exceptions() bool { return ig != nil && len(ig.exceptions) > 0 }
 
 // CanSkip tells whether a walk need not go into dir: dir is excluded, and no
 // exception can bring back anything below it.
