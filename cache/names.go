@@ -24,7 +24,8 @@ type Change struct {
 func (s *Store) index(name string, key Key) error {
 	path := s.path(namesDir, nameHash(name), string(key))
 	err := note(path, s.now())
-	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ { // a prune beside us takes the empty directory away
+	// A prune beside us takes the empty directory away: before the file is made in it, or between the two looks of MkdirAll.
+	for try := 0; (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)) && try < 100; try++ {
 		err = note(path, s.now())
 	}
 	return err
