@@ -3,6 +3,7 @@
 // Which function do you want? A step's key is made with a [Hasher]; what the step gave is kept with [Store.Put] and found
 // with [Store.Get]; why nothing was found is told by [Store.Nearest]. The digest of a context file is kept in a [Files] memo,
 // the answer to any other pure question as a fact ([Store.GetFact]), and the table of contents of a layer with [Store.GetTOC].
+// The directory of a cache mount, which steps fill as they like, is given by [Store.Mount].
 //
 // # Invariants
 //
@@ -23,8 +24,9 @@
 //	<dir>/facts/<kind>/<key>            bytes, the caller's
 //	<dir>/toc/<hex>                     bytes, the caller's; hex is the layer's diffID
 //	<dir>/files/<hex>                   a file memo; hex is the SHA-256 of the context's name
+//	<dir>/mounts/<name>/                a cache mount; what is in it is the steps'
 //
-// Every file but the empty ones begins with one line, "ocibuild <kind> <version> <bytes> <crc32c>", where bytes counts what
+// Every file of ours but the empty ones begins with one line, "ocibuild <kind> <version> <bytes> <crc32c>", where bytes counts what
 // follows the line and crc32c is its Castagnoli checksum; a file whose line is not exactly that is damaged. A file memo's
 // body is described at [Files].
 //

@@ -13,7 +13,8 @@
 // directory and vanishes with its last descriptor), starts /proc/self/exe in new
 // mount, pid, ipc, uts, cgroup and, for network "none", network namespaces, and
 // sends it a compact plan over a socket. That process attaches the overlay in
-// its own mount namespace, pivots into it, mounts /proc, /sys and /dev,
+// its own mount namespace, pivots into it, mounts /proc, /sys and /dev, the parts
+// of other trees ([Bind]) and the files in memory ([File]) that the step is shown,
 // takes the identity of the step on its main thread, starts the command, reaps
 // every orphan and reports how the command ended. Its own end ends the pid
 // namespace, so nothing a step starts outlives it: not when the command leaves
