@@ -58,7 +58,7 @@ func TestAuth(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore()); err != nil {
+			if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore()); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -101,7 +101,7 @@ func TestTokensThatExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 		c = newClient(t, Options{Credentials: static("ann", secret), Parallel: 1})
-		if _, err := c.Pull(ctx, PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore()); err != nil {
+		if _, err := c.Pull(ctx, PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,7 +126,7 @@ func TestTokenExpiresMidPull(t *testing.T) {
 		cut(1000)(w, r, next)
 	})
 	c := newClient(t, Options{})
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore()); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore()); err != nil {
 		t.Fatal(err)
 	}
 	if f.count("/token") < 2 {
@@ -469,7 +469,7 @@ func TestDockerHubHost(t *testing.T) {
 		next(w, r)
 	})
 	repo := Repository{Host: "docker.io", Name: "library/app"}
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: repo, Reference: "v1", Platform: &amd64}, newStore()); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: repo, Reference: "v1", Platforms: only(amd64)}, newStore()); err != nil {
 		t.Fatal(err)
 	}
 	if len(hosts) != 1 || !hosts[dockerHubHost] {

@@ -9,7 +9,8 @@
 //   - Every blob and manifest is verified against its descriptor's size and digest in the stream that carries it: a reader gives an
 //     error at its end when they differ. What is asked for by tag is verified against the digest that the registry names.
 //   - Content is stored and pushed children first: whoever sees a manifest finds what it names.
-//   - An index is kept as the bytes that were received; a pull fetches one platform of it.
+//   - An index is kept as the bytes that were received; a pull fetches the platforms that are wanted of it, or all, attestations and other
+//     documents included.
 //   - Credentials go to the registry that they were stored for and to the token service that it names, never along a redirect to
 //     another origin, and never into an error. Queries of URLs (which may be signed) are left out of errors too.
 //   - What can succeed when it is repeated is repeated, with growing pauses or the pause that the registry asks for; what cannot is

@@ -122,7 +122,7 @@ func TestDockerRegistry(t *testing.T) {
 	}
 	into := newStore()
 	for _, p := range []ocispec.Platform{amd64, arm64, armV7} {
-		got, err := c.Pull(ctx, PullRequest{Repo: repo, Reference: "v1", Platform: &p}, into)
+		got, err := c.Pull(ctx, PullRequest{Repo: repo, Reference: "v1", Platforms: only(p)}, into)
 		if err != nil || got.Digest != desc.Digest {
 			t.Fatalf("%v %v", got, err)
 		}
@@ -184,7 +184,7 @@ func TestDockerRegistryWithPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	into := newStore()
-	if _, err := c.Pull(ctx, PullRequest{Repo: repo, Reference: "v1", Platform: &amd64}, into); err != nil {
+	if _, err := c.Pull(ctx, PullRequest{Repo: repo, Reference: "v1", Platforms: only(amd64)}, into); err != nil {
 		t.Fatal(err)
 	}
 	sameBlobs(t, into, have)
@@ -263,7 +263,7 @@ func TestSkopeo(t *testing.T) {
 		layout := writeLayout(t, have, desc, "v1")
 		skopeo(t, "copy", "--preserve-digests", "--dest-tls-verify=false", "oci:"+layout+":v1", "docker://"+host+"/theirs:v1")
 		into := newStore()
-		got, err := newClient(t, Options{}).Pull(ctx, PullRequest{Repo: Repository{Host: host, Name: "theirs"}, Reference: "v1", Platform: &amd64}, into)
+		got, err := newClient(t, Options{}).Pull(ctx, PullRequest{Repo: Repository{Host: host, Name: "theirs"}, Reference: "v1", Platforms: only(amd64)}, into)
 		if err != nil || got.Digest != desc.Digest {
 			t.Fatalf("%v %v", got, err)
 		}
@@ -278,7 +278,7 @@ func TestSkopeo(t *testing.T) {
 		}
 		skopeo(t, "copy", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+host+"/docker:v1", "docker://"+host+"/docker:v2")
 		into := newStore()
-		got, err := newClient(t, Options{}).Pull(ctx, PullRequest{Repo: Repository{Host: host, Name: "docker"}, Reference: "v2", Platform: &amd64}, into)
+		got, err := newClient(t, Options{}).Pull(ctx, PullRequest{Repo: Repository{Host: host, Name: "docker"}, Reference: "v2", Platforms: only(amd64)}, into)
 		if err != nil || got.MediaType != mediaTypeDockerManifest || got.Digest != desc.Digest {
 			t.Fatalf("%v %v", got, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -20,48 +21,68 @@ type PullRequest struct {
 	Repo Repository
 	// Reference is a tag or a digest.
 	Reference string
-	// Platform chooses from an index; nil means DefaultPlatform.
-	Platform *ocispec.Platform
+	// Platforms choose from an index; none means DefaultPlatform.
+	Platforms []ocispec.Platform
+	// All wants everything that an index names: the images for every platform, and what goes with them.
+	All bool
 }
 
 // puller is one pull.
 type puller struct {
 	job
 	into Store
-	want ocispec.Platform
 }
 
-// Pull fetches an image into the store and returns the descriptor of what the reference names. Of an index, its own bytes and the image
-// for one platform are fetched. What the store has is not fetched again, and nothing is stored before all that it names is.
+// wanted are the platforms that are wanted of a manifest or an index; none means everything.
+type wanted []ocispec.Platform
+
+func (w wanted) suit(found ocispec.Platform) bool {
+	return len(w) == 0 || slices.ContainsFunc(w, func(want ocispec.Platform) bool { return suits(found, want) })
+}
+
+// Pull fetches an image into the store and returns the descriptor of what the reference names. Of an index, its own bytes and the images
+// for the wanted platforms are fetched; what else it names may come with a later pull. What the store has is not fetched again, and
+// nothing is stored before all that is wanted of it is.
 func (c *Client) Pull(ctx context.Context, r PullRequest, into Store) (ocispec.Descriptor, error) {
 	j, err := c.newJob("pull", r.Repo, r.Reference)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	p := &puller{job: j, into: into, want: DefaultPlatform()}
-	if r.Platform != nil {
-		p.want = normalized(*r.Platform)
-	}
+	p := &puller{job: j, into: into}
 	desc, body, err := p.manifest(ctx, r.Reference)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if err := p.tree(ctx, desc, body, 0); err != nil {
+	if err := p.tree(ctx, desc, body, r.wanted(), 0); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	return desc, nil
 }
 
-// tree stores what a manifest or an index names, then itself.
-func (p *puller) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, depth int) error {
+func (r PullRequest) wanted() wanted {
+	switch {
+	case r.All:
+		return nil
+	case len(r.Platforms) == 0:
+		return wanted{DefaultPlatform()}
+	}
+	var w wanted
+	for _, p := range r.Platforms {
+		w = append(w, normalized(p))
+	}
+	return w
+}
+
+// tree stores what is wanted of what a manifest or an index names, then itself.
+func (p *puller) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, want wanted, depth int) error {
 	doc, err := parseManifest(desc.MediaType, body)
 	if err != nil {
 		return p.errorf("", "%s: %s", desc.Digest, err.Error())
 	}
 	if isIndex(doc.MediaType) {
-		err = p.index(ctx, doc, depth)
+		err = p.index(ctx, doc, want, depth)
 	} else {
-		err = p.image(ctx, doc)
+		err = p.image(ctx, doc, want)
 	}
 	if err != nil {
 		return err
@@ -78,66 +99,137 @@ func (p *puller) put(ctx context.Context, desc ocispec.Descriptor, r io.Reader) 
 	return nil
 }
 
-// index stores the image for the wanted platform.
-func (p *puller) index(ctx context.Context, doc *document, depth int) error {
-	if depth >= maxDepth {
-		return p.errorf("", "indexes are nested more than %d deep", maxDepth)
-	}
-	child, err := p.entry(ctx, doc.Manifests)
+// index stores the images for the wanted platforms, or everything.
+func (p *puller) index(ctx context.Context, doc *document, want wanted, depth int) error {
+	children, err := p.choose(ctx, doc.Manifests, want, depth)
 	if err != nil {
 		return err
 	}
-	body, err := p.child(ctx, child)
-	if err != nil {
-		return err
-	}
-	return p.tree(ctx, child, body, depth+1)
-}
-
-// entry picks the entry of an index that suits. Entries that name no platform are looked into when no other suits.
-func (p *puller) entry(ctx context.Context, entries []ocispec.Descriptor) (ocispec.Descriptor, error) {
-	if child, ok := choose(entries, p.want); ok {
-		return child, nil
-	}
-	var silent []ocispec.Descriptor
-	for _, e := range entries {
-		if e.Platform == nil && isImage(e) && (isIndex(e.MediaType) || isManifest(e.MediaType)) {
-			silent = append(silent, e)
+	for _, c := range children {
+		body, err := p.child(ctx, c.desc)
+		if err != nil {
+			return err
+		}
+		if err := p.tree(ctx, c.desc, body, c.want, depth+1); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// choice is an entry of an index and what is wanted of it.
+type choice struct {
+	desc ocispec.Descriptor
+	want wanted
+}
+
+// choose gives the entries of an index that are wanted, each once. What is neither a manifest nor an index cannot be asked for.
+func (p *puller) choose(ctx context.Context, entries []ocispec.Descriptor, want wanted, depth int) ([]choice, error) {
+	if depth >= maxDepth {
+		return nil, p.errorf("", "indexes are nested more than %d deep", maxDepth)
+	}
+	var chosen []choice
+	add := func(e ocispec.Descriptor, want ...ocispec.Platform) {
+		i := slices.IndexFunc(chosen, func(c choice) bool { return c.desc.Digest == e.Digest })
+		if i < 0 {
+			i, chosen = len(chosen), append(chosen, choice{desc: e})
+		}
+		chosen[i].want = append(chosen[i].want, want...)
+	}
+	for _, e := range entries {
+		if len(want) == 0 && (isIndex(e.MediaType) || isManifest(e.MediaType)) {
+			add(e)
+		}
+	}
+	for _, w := range want {
+		e, err := p.entry(ctx, entries, w, depth)
+		if err != nil {
+			return nil, err
+		}
+		add(e, w)
+	}
+	return chosen, nil
+}
+
+// maxSilent bounds how many entries of an index are looked into for their platforms.
+const maxSilent = 16
+
+// entry picks the entry of an index that suits. Entries that name no platform are looked into when no other suits.
+func (p *puller) entry(ctx context.Context, entries []ocispec.Descriptor, want ocispec.Platform, depth int) (ocispec.Descriptor, error) {
+	if child, ok := choose(entries, want); ok {
+		return child, nil
+	}
+	silent := silentEntries(entries)
 	if len(silent) == 1 {
 		return silent[0], nil
 	}
 	seen := append([]ocispec.Descriptor{}, entries...)
-	for _, e := range silent[:min(len(silent), 16)] {
-		found, err := p.platformOf(ctx, e)
+	for _, e := range silent[:min(len(silent), maxSilent)] {
+		found, err := p.platformsOf(ctx, e, depth+1)
 		if err != nil {
 			return e, err
 		}
-		e.Platform = found
-		seen = append(seen, e)
+		for _, platform := range found {
+			e.Platform = &platform
+			seen = append(seen, e)
+		}
 	}
-	if child, ok := choose(seen, p.want); ok {
+	if child, ok := choose(seen, want); ok {
 		return child, nil
 	}
 	hint := "it has no image at all"
 	if names := available(seen); len(names) > 0 {
 		hint = "available: " + strings.Join(names, ", ")
 	}
-	return ocispec.Descriptor{}, p.errorf(hint, "there is no image for %s", platformName(p.want))
+	return ocispec.Descriptor{}, p.errorf(hint, "there is no image for %s", platformName(want))
 }
 
-// platformOf reads a manifest's platform from its config. It is nil for what has none, such as a nested index.
-func (p *puller) platformOf(ctx context.Context, desc ocispec.Descriptor) (*ocispec.Platform, error) {
+// silentEntries are those that may be images and do not say for which platform.
+func silentEntries(entries []ocispec.Descriptor) []ocispec.Descriptor {
+	var silent []ocispec.Descriptor
+	for _, e := range entries {
+		if e.Platform == nil && isImage(e) && (isIndex(e.MediaType) || isManifest(e.MediaType)) {
+			silent = append(silent, e)
+		}
+	}
+	return silent
+}
+
+// platformsOf reads a manifest's platform from its config, and those of a nested index from what it names.
+func (p *puller) platformsOf(ctx context.Context, desc ocispec.Descriptor, depth int) ([]ocispec.Platform, error) {
+	if depth >= maxDepth {
+		return nil, nil
+	}
 	body, err := p.child(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
 	doc, err := parseManifest(desc.MediaType, body)
-	if err != nil || isIndex(doc.MediaType) {
-		return nil, nil
+	if err != nil {
+		return nil, nil //nolint:nilerr // another entry may suit; if it does not, this one has no platform to offer
 	}
-	return p.config(ctx, *doc.Config)
+	if !isIndex(doc.MediaType) {
+		found, err := p.config(ctx, *doc.Config)
+		if found == nil {
+			return nil, err
+		}
+		return []ocispec.Platform{*found}, err
+	}
+	var all []ocispec.Platform
+	for _, e := range doc.Manifests {
+		if e.Platform != nil && isImage(e) {
+			all = append(all, *e.Platform)
+		}
+	}
+	silent := silentEntries(doc.Manifests)
+	for _, e := range silent[:min(len(silent), maxSilent)] {
+		found, err := p.platformsOf(ctx, e, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
 }
 
 // child returns the bytes of a manifest that an index names.
@@ -176,13 +268,13 @@ func readStored(ctx context.Context, from Store, desc ocispec.Descriptor) ([]byt
 }
 
 // image stores an image's config and layers.
-func (p *puller) image(ctx context.Context, doc *document) error {
+func (p *puller) image(ctx context.Context, doc *document, want wanted) error {
 	found, err := p.config(ctx, *doc.Config)
 	if err != nil {
 		return err
 	}
-	if found != nil && !suits(*found, p.want) {
-		p.report(*doc.Config, fmt.Sprintf("the image is for %s, not for %s", platformName(*found), platformName(p.want)), doc.Config.Size, true)
+	if found != nil && !want.suit(*found) {
+		p.report(*doc.Config, fmt.Sprintf("the image is for %s, not for %s", platformName(*found), platformName(want[0])), doc.Config.Size, true)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxWaiting)

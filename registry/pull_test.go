@@ -34,7 +34,7 @@ func TestPullImage(t *testing.T) {
 	desc := have.image(amd64, 10, 300<<10, 2<<20, 0)
 	f.seed("library/app", "v1", have, desc)
 	c, into := newClient(t, Options{}), newStore()
-	got, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("library/app"), Reference: "v1", Platform: &amd64}, into)
+	got, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("library/app"), Reference: "v1", Platforms: only(amd64)}, into)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestPullImage(t *testing.T) {
 		t.Errorf("the manifest was not stored last")
 	}
 	before := f.count("GET /v2/library/app/blobs/")
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("library/app"), Reference: "v1", Platform: &amd64}, into); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("library/app"), Reference: "v1", Platforms: only(amd64)}, into); err != nil {
 		t.Fatal(err)
 	}
 	if f.count("GET /v2/library/app/blobs/") != before || !c.noted(NoteExists) {
@@ -64,7 +64,7 @@ func TestPullSharedLayerOnce(t *testing.T) {
 	errs := make(chan error, 4)
 	for range cap(errs) {
 		go func() {
-			_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("a"), Reference: "v1", Platform: &amd64}, into)
+			_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("a"), Reference: "v1", Platforms: only(amd64)}, into)
 			errs <- err
 		}()
 	}
@@ -97,7 +97,7 @@ func TestPullIndex(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, into := newClient(t, Options{}), newStore()
-			got, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("multi"), Reference: "v1", Platform: &test.platform}, into)
+			got, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("multi"), Reference: "v1", Platforms: only(test.platform)}, into)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ func TestPullNoPlatform(t *testing.T) {
 	f.seed("multi", "v1", have, have.index(amd64, armV7))
 	into := newStore()
 	_, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{
-		Repo: f.repo("multi"), Reference: "v1", Platform: &ocispec.Platform{OS: "linux", Architecture: "riscv64"},
+		Repo: f.repo("multi"), Reference: "v1", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "riscv64"}},
 	}, into)
 	e := asError(t, err)
 	if !strings.Contains(e.Message, "linux/riscv64") || e.Hint != "available: linux/amd64, linux/arm/v7" {
@@ -135,7 +135,7 @@ func TestPullEntriesWithoutPlatform(t *testing.T) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{have.image(amd64, 5), have.image(arm64, 5)}}
 	f.seed("silent", "v1", have, have.addJSON(ocispec.MediaTypeImageIndex, index))
 	into := newStore()
-	if _, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("silent"), Reference: "v1", Platform: &arm64}, into); err != nil {
+	if _, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("silent"), Reference: "v1", Platforms: only(arm64)}, into); err != nil {
 		t.Fatal(err)
 	}
 	if !into.Use(digest.FromBytes(content("arm640", 5))) || into.Use(digest.FromBytes(content("amd640", 5))) {
@@ -147,7 +147,7 @@ func TestPullOtherPlatformNotes(t *testing.T) {
 	f, have := newFake(t), newStore()
 	f.seed("app", "v1", have, have.image(arm64, 5))
 	c := newClient(t, Options{})
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore()); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore()); err != nil {
 		t.Fatal(err)
 	}
 	if !c.noted("the image is for linux/arm64, not for linux/amd64") {
@@ -163,7 +163,7 @@ func TestPullNestedTooDeep(t *testing.T) {
 		desc = have.addJSON(ocispec.MediaTypeImageIndex, ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{desc}})
 	}
 	f.seed("deep", "v1", have, desc)
-	_, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("deep"), Reference: "v1", Platform: &amd64}, newStore())
+	_, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("deep"), Reference: "v1", Platforms: only(amd64)}, newStore())
 	if e := asError(t, err); !strings.Contains(e.Message, "nested") {
 		t.Error(err)
 	}
@@ -225,7 +225,7 @@ func TestPullFaults(t *testing.T) {
 				test.setup(f)
 			}
 			c, into := newClient(t, Options{}), newStore()
-			_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, into)
+			_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into)
 			switch {
 			case test.wantErr == "" && err != nil:
 				t.Fatal(err)
@@ -290,7 +290,7 @@ func TestPullStall(t *testing.T) {
 	})
 	c, into := newClient(t, Options{}), newStore()
 	c.stall = 20 * time.Millisecond
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, into); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into); err != nil {
 		t.Fatal(err)
 	}
 	if !c.noted("broke off at 1000 of 1048576 bytes") {
@@ -304,7 +304,7 @@ func TestPullStoreFailure(t *testing.T) {
 	into := newStore()
 	into.fail = syscall.ENOSPC
 	c := newClient(t, Options{})
-	_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, into)
+	_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into)
 	var e *Error
 	if !errors.Is(err, syscall.ENOSPC) || errors.As(err, &e) {
 		t.Errorf("%v (%T): a full disk is not the registry's failure", err, err)
@@ -325,7 +325,7 @@ func TestPullCancelled(t *testing.T) {
 		cancel()
 		<-r.Context().Done()
 	})
-	_, err := newClient(t, Options{}).Pull(ctx, PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore())
+	_, err := newClient(t, Options{}).Pull(ctx, PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore())
 	var e *Error
 	if !errors.Is(err, context.Canceled) || errors.As(err, &e) {
 		t.Errorf("got %v (%T)", err, err)
@@ -359,7 +359,7 @@ func TestPullRedirect(t *testing.T) {
 		http.Redirect(w, r, storage.URL+"/"+d+"?X-Signature=s3cr3t", http.StatusTemporaryRedirect)
 	})
 	c, into := newClient(t, Options{Credentials: static("ann", "correct horse")}), newStore()
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, into); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into); err != nil {
 		t.Fatal(err)
 	}
 	if leaked.Load() > 0 {
@@ -371,12 +371,12 @@ func TestPullRedirect(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = w.Write([]byte("signature expired"))
 	})
-	_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore())
+	_, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore())
 	if e := asError(t, err); strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(e.Message, "signature expired") || strings.Contains(e.Hint, "login") {
 		t.Errorf("got %v", err)
 	}
 	storage.Close()
-	_, err = c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, newStore())
+	_, err = c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, newStore())
 	if asError(t, err); strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("got %v", err)
 	}
@@ -402,7 +402,7 @@ func TestPullErrors(t *testing.T) {
 		{"bad digest", "app", "sha256:abc", "neither a tag nor a digest"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo(test.repo), Reference: test.ref, Platform: &amd64}, newStore())
+			_, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo(test.repo), Reference: test.ref, Platforms: only(amd64)}, newStore())
 			if e := asError(t, err); !strings.Contains(e.Error(), test.want) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
@@ -432,7 +432,7 @@ func TestHTTP2(t *testing.T) {
 	if err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platform: &amd64}, into); err != nil {
+	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(into.blobs[digest.Digest(layer)], have.blobs[digest.Digest(layer)]) || len(c.pauses) < 4 {

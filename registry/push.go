@@ -20,6 +20,8 @@ type PushRequest struct {
 	Reference string
 	// Descriptor is the manifest or index in the store.
 	Descriptor ocispec.Descriptor
+	// Whole refuses an index of which some images are nowhere.
+	Whole bool
 	// MountFrom lists repositories that may hold some of the blobs. Those of the same host are asked before bytes are sent.
 	MountFrom []Repository
 }
@@ -28,6 +30,7 @@ type PushRequest struct {
 type pusher struct {
 	job
 	from      Store
+	whole     bool
 	mountFrom []Repository
 	pushing   keyedLock // so that images of one index send what they share once
 }
@@ -35,13 +38,14 @@ type pusher struct {
 // Push sends an image or an index from the store: blobs first, then manifests, the tag last. What the registry has is not sent.
 //
 // Of an index, the images that the store or the registry has are sent. If some are nowhere, as after the pull of one platform, and a tag
-// is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so.
+// is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so; a push by digest, or one
+// that wants the whole, is refused.
 func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
 	j, err := c.newJob(opPush, r.Repo, r.Reference)
 	if err != nil {
 		return err
 	}
-	p := &pusher{job: j, from: from}
+	p := &pusher{job: j, from: from, whole: r.Whole}
 	for _, repo := range r.MountFrom {
 		if dialHost(repo.Host) == dialHost(r.Repo.Host) && repo.Name != r.Repo.Name && repositoryPattern.MatchString(repo.Name) {
 			p.mountFrom = append(p.mountFrom, repo)
@@ -193,7 +197,7 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	if lacks == "" {
 		lacks = "what goes with its images"
 	}
-	if len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
+	if p.whole || len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
 		return desc, nil, p.errorf("pull what is missing, or push what is there by a tag",
 			"the index %s is not complete, neither here nor at the registry: it lacks %s", desc.Digest, lacks)
 	}

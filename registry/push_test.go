@@ -20,7 +20,7 @@ func pulled(t *testing.T, f *fakeRegistry, repo, tag string, desc ocispec.Descri
 	t.Helper()
 	into := newStore()
 	for _, p := range platforms {
-		got, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo(repo), Reference: tag, Platform: &p}, into)
+		got, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo(repo), Reference: tag, Platforms: only(p)}, into)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestPushPartOfIndex(t *testing.T) {
 	pull := func(t *testing.T, platforms ...ocispec.Platform) *memStore {
 		have := newStore()
 		for _, p := range platforms {
-			if _, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("origin"), Reference: "v1", Platform: &p}, have); err != nil {
+			if _, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("origin"), Reference: "v1", Platforms: only(p)}, have); err != nil {
 				t.Fatal(err)
 			}
 		}

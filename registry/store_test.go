@@ -138,3 +138,34 @@ var (
 	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	armV7 = ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 )
+
+// only is the one platform that a pull wants.
+func only(p ocispec.Platform) []ocispec.Platform { return []ocispec.Platform{p} }
+
+// nest stores an index of documents as they are.
+func (s *memStore) nest(entries ...ocispec.Descriptor) ocispec.Descriptor {
+	return s.addJSON(ocispec.MediaTypeImageIndex, ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: entries,
+	})
+}
+
+// artifact stores an artifact about a subject.
+func (s *memStore) artifact(subject ocispec.Descriptor) ocispec.Descriptor {
+	return s.addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.test.note",
+		Config: s.add(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{s.add("text/plain", []byte("a note"))},
+		Subject: &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
+	})
+}
+
+// attestation stores what BuildKit says of an image, as an entry of an index.
+func (s *memStore) attestation(image ocispec.Descriptor) ocispec.Descriptor {
+	desc := s.addJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: s.addJSON(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: ocispec.Platform{OS: "unknown", Architecture: "unknown"}}),
+		Layers: []ocispec.Descriptor{s.add("application/vnd.in-toto+json", []byte(`{"_type":"`+image.Digest.String()+`"}`))},
+	})
+	desc.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	desc.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String()}
+	return desc
+}

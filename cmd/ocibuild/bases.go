@@ -91,7 +91,7 @@ func (b *bases) stored(ctx context.Context, ref image.Ref, p ocispec.Platform) (
 func (b *bases) pull(ctx context.Context, ref image.Ref, p ocispec.Platform) (ocispec.Descriptor, error) {
 	r := b.show.begin("pull "+ref.String(), repositoryName(ref))
 	desc, err := b.client.Pull(ctx, registry.PullRequest{
-		Repo: repository(ref), Reference: remoteReference(ref), Platform: &p,
+		Repo: repository(ref), Reference: remoteReference(ref), Platforms: []ocispec.Platform{p},
 	}, b.store)
 	b.show.end(r, err)
 	if err != nil || ref.Digest() != "" {
