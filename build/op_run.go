@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -119,7 +118,7 @@ func (o *runOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
 }
 
 func (o *runOp) run(ctx context.Context, out *output) error {
-	if err := o.possible(); err != nil {
+	if err := o.possible(ctx); err != nil {
 		return err
 	}
 	parents, err := o.r.directories(ctx, o.state)
@@ -154,23 +153,6 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	return nil
 }
 
-// possible refuses what cannot run here, before any work.
-func (o *runOp) possible() error {
-	if o.r.b.Executor == nil {
-		return &Hinted{fmt.Errorf("RUN is not possible here: %s", o.r.b.NoRun), "FROM, COPY, ADD and config instructions work without it"}
-	}
-	host := image.HostPlatform()
-	if p := o.step.Platform; p.OS != host.OS || p.Architecture != host.Architecture && !runnable(host.Architecture, p.Architecture) {
-		return &Hinted{fmt.Errorf("RUN for %s cannot be executed on %s", image.FormatPlatform(p), image.FormatPlatform(host)), "build on such a machine, or give the stage FROM --platform=$BUILDPLATFORM and cross-compile"}
-	}
-	return nil
-}
-
-// runnable lists the foreign architectures that a processor runs itself.
-func runnable(host, arch string) bool {
-	return host == "amd64" && arch == "386" || host == "arm64" && arch == "arm"
-}
-
 // execute runs the command in the snapshot.
 func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 	proc, cleanup, err := o.process()
@@ -186,11 +168,7 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 		}
 	}
 	out := o.r.log(o.step) // one writer for both keeps their order
-	err = o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out})
-	if unknown := (*executor.UserError)(nil); errors.As(err, &unknown) {
-		return &Hinted{fmt.Errorf("USER %s: %w", unknown.User, unknown.Err), "create the user in a RUN step first, or give a numeric id"}
-	}
-	return err
+	return o.explain(o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out}))
 }
 
 // process settles the environment, and puts a heredoc that is a program where

@@ -129,20 +129,27 @@ type report struct {
 	Kind uint64
 	Code uint64 // exit code or signal number
 	Text string // why it went wrong
+	// Start is why the command could not be started.
+	Start StartError
 }
 
 // Kinds of report.
 const (
-	reportExit     = iota + 1 // the command exited with Code
-	reportSignal              // the signal Code ended the command
-	reportNotFound            // the command could not be started; Code is 126 or 127
-	reportSetup               // the container could not be set up
+	reportExit       = iota + 1 // the command exited with Code
+	reportSignal                // the signal Code ended the command
+	reportNotStarted            // the command could not be started, for the reasons of Start
+	reportSetup                 // the container could not be set up
 )
 
 func (r *report) code(c *coder) {
 	c.number(&r.Kind)
 	c.number(&r.Code)
 	c.text(&r.Text)
+	c.text(&r.Start.Command)
+	c.number((*uint64)(&r.Start.Reason))
+	for _, s := range []*string{&r.Start.Program, &r.Start.Interpreter, &r.Start.Arch, &r.Start.Text} {
+		c.text(s)
+	}
 }
 
 type coded interface{ code(*coder) }

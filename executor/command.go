@@ -1,11 +1,9 @@
 package executor
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"runtime"
 	"strings"
 	"syscall"
@@ -27,7 +25,7 @@ func startCommand(p *plan) (pid int, failure *report) {
 		err = refuseOurselves(file)
 	}
 	if err != nil {
-		return 0, notStarted(p.Args[0], err)
+		return 0, &report{Kind: reportNotStarted, Start: *notFound(p.Args[0], err)}
 	}
 	pid, err = syscall.ForkExec(file, p.Args, &syscall.ProcAttr{
 		Env:   p.Environ,
@@ -35,7 +33,7 @@ func startCommand(p *plan) (pid int, failure *report) {
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		return 0, notStarted(p.Args[0], explainExec(file, err))
+		return 0, &report{Kind: reportNotStarted, Start: *notExecuted(p.Args[0], file, err)}
 	}
 	return pid, nil
 }
@@ -202,49 +200,4 @@ func refuseOurselves(file string) error {
 		return &os.PathError{Op: "exec", Path: file, Err: unix.EPERM}
 	}
 	return nil
-}
-
-// notStarted is the report of a command that could not be started, with a
-// shell's exit code: 127 when it is not there, 126 when it cannot be run.
-func notStarted(name string, err error) *report {
-	code := uint64(126)
-	if err == errNotFound || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		code = 127
-	}
-	return &report{Kind: reportNotFound, Code: code, Text: fmt.Sprintf("exec %q: %v", name, err)}
-}
-
-// explainExec says what execve meant. When the file is there and yet "no such
-// file", it is its interpreter that is missing.
-func explainExec(file string, err error) error {
-	if err == unix.ENOEXEC {
-		return fmt.Errorf("%s: %w (no #! line, or made for another architecture)", file, err)
-	}
-	if err == unix.ENOENT {
-		if name := interpreter(file); name != "" {
-			return fmt.Errorf("%s: interpreter %s: %w", file, name, err)
-		}
-	}
-	return &os.PathError{Op: "exec", Path: file, Err: err}
-}
-
-// interpreter returns what the first line of a script, or the PT_INTERP of
-// an ELF program, names. It is only for messages.
-func interpreter(file string) string {
-	f, err := os.Open(path.Clean(file))
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	head := make([]byte, 4096)
-	n, _ := f.Read(head)
-	head = head[:n]
-	if line, ok := bytes.CutPrefix(head, []byte("#!")); ok {
-		line, _, _ = bytes.Cut(line, []byte("\n"))
-		if words := strings.Fields(string(line)); len(words) > 0 {
-			return words[0]
-		}
-		return ""
-	}
-	return elfInterpreter(f)
 }

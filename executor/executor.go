@@ -183,8 +183,8 @@ func (r *report) err() error {
 		return &ExitError{Code: int(r.Code)}
 	case r.Kind == reportSignal:
 		return &ExitError{Code: 128 + int(r.Code), Signal: unix.Signal(r.Code)}
-	case r.Kind == reportNotFound:
-		return &ExitError{Code: int(r.Code), Err: errors.New(r.Text)}
+	case r.Kind == reportNotStarted:
+		return &ExitError{Code: int(r.Start.code()), Err: &r.Start}
 	}
 	return fmt.Errorf("set up container: %s", r.Text)
 }

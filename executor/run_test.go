@@ -3,12 +3,14 @@ package executor
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,11 +20,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// foreignArch is an architecture that this machine does not run by itself.
+var foreignArch = map[bool]string{true: "amd64", false: "arm64"}[runtime.GOARCH == "arm64"]
+
+// foreignProgram is the header of an ELF program for foreignArch.
+var foreignProgram = func() string {
+	machine := elf.EM_AARCH64
+	if runtime.GOARCH == "arm64" {
+		machine = elf.EM_X86_64
+	}
+	h := make([]byte, 64)
+	copy(h, "\x7fELF\x02\x01\x01")
+	h[16], h[18], h[20], h[52] = byte(elf.ET_EXEC), byte(machine), 1, 64
+	return string(h)
+}()
+
 func TestRunEnds(t *testing.T) {
 	s := newStore(t)
 	makeLayer(t, s, "odd", func(dir string) {
-		tree{"no-exec": "x", "script": "#!/no/such/shell\n", "junk": "\x00junk", "dir/": ""}.make(t, dir)
-		for _, name := range []string{"script", "junk"} {
+		tree{
+			"no-exec": "x", "script": "#!/no/such/shell\n", "junk": "\x00junk", "dir/": "",
+			"dos": "#!/bin/sh\r\necho\r\n", "arm": foreignProgram, "through": "#! /arm -x\n", "twice": "#!/script\n",
+		}.make(t, dir)
+		for _, name := range []string{"script", "junk", "dos", "arm", "through", "twice"} {
 			if err := os.Chmod(dir+"/"+name, 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -48,7 +68,11 @@ func TestRunEnds(t *testing.T) {
 		{name: "no such path", args: []string{"/no/such"}, code: 127, text: "/no/such"},
 		{name: "not executable", args: []string{"/no-exec"}, code: 126, text: "permission denied"},
 		{name: "directory", args: []string{"/dir"}, code: 126, text: "is a directory"},
-		{name: "interpreter missing", args: []string{"/script"}, code: 127, text: "interpreter /no/such/shell"},
+		{name: "interpreter missing", args: []string{"/script"}, code: 127, text: `interpreter "/no/such/shell"`},
+		{name: "interpreter of interpreter missing", args: []string{"/twice"}, code: 127, text: `exec "/twice": interpreter "/no/such/shell"`},
+		{name: "carriage return", args: []string{"/dos"}, code: 127, text: `interpreter "/bin/sh\r"`},
+		{name: "another machine", args: []string{"/arm"}, code: 126, text: "it is made for " + foreignArch},
+		{name: "script for another machine", args: []string{"/through"}, code: 126, text: "it is made for " + foreignArch},
 		{name: "no program format", args: []string{"/junk"}, code: 126, text: "exec format error"},
 		{name: "this very program", args: []string{"/proc/self/exe"}, code: 126, text: "operation not permitted"},
 	} {
