@@ -21,7 +21,7 @@ BUILD   = $(GO) build -trimpath -ldflags '-s -w'
 TOOLBOX = examples/toolbox
 DIRS    = build cache cmd examples executor image parser registry
 
-.PHONY: help demo build toolbox test check fmt vet staticcheck lint race test-examples test-debian bench fuzz install clean
+.PHONY: help demo build toolbox test check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench fuzz install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,12 @@ test-examples: ## the examples' own tests
 
 test-debian: build ## a Debian base from mmdebstrap, apt-get install gcc in it: as root and as an ordinary user
 	OCIBUILD=bin/ocibuild OUT=$(OUT) bash examples/debian/test.sh
+
+conformance: ## what BuildKit and buildah, where they are here, make of the cases in cmd/ocibuild/testdata/conformance
+	@OUT=$(OUT) sh .ci/conformance
+
+conformance-buildkit: ## the same with a BuildKit built for it (root, the Go module proxy, runc)
+	@OUT=$(OUT) sh .ci/conformance buildkit
 
 bench: ## every benchmark; BENCH=Regexp chooses
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -249,8 +249,7 @@ func (t *transfer) landItem(l *landing, from opener, it *item, to string, own *o
 		return l.putPassing(e, it.entry.Mode)
 	}
 	if e.Type == typeDir {
-		_, err := l.putDir(e, it.rel != "")
-		return err
+		return l.putDir(e, it.rel != "")
 	}
 	f := &landed{entry: e, from: from, at: it.at, item: it}
 	if it.link != "" {

@@ -18,16 +18,17 @@ const module = "github.com/ocibuild/ocibuild/"
 // import, and which foreign modules it is the place for. Do not change it to
 // make a build pass; move the code.
 var lattice = map[string]struct{ ours, foreign []string }{
-	"parser":          {nil, []string{"github.com/moby/buildkit/frontend/dockerfile/parser", "github.com/moby/patternmatcher", "github.com/moby/patternmatcher/ignorefile"}},
-	"image/rootfs":    {nil, []string{"golang.org/x/sys/unix"}},
-	"image/layer":     {[]string{"image/rootfs"}, []string{"github.com/klauspost/compress", "github.com/klauspost/pgzip", "github.com/ulikunitz/xz", "github.com/opencontainers/go-digest", "golang.org/x/sys/unix", "golang.org/x/sync"}},
-	"image/imagetest": {nil, []string{"github.com/opencontainers", "github.com/santhosh-tekuri/jsonschema/v6"}}, // for tests
-	"image":           {nil, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
-	"cache":           {nil, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
-	"executor":        {[]string{"image/rootfs"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
-	"registry":        {nil, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
-	"build":           {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
-	"cmd/ocibuild":    {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"parser":            {nil, []string{"github.com/moby/buildkit/frontend/dockerfile/parser", "github.com/moby/patternmatcher", "github.com/moby/patternmatcher/ignorefile"}},
+	"image/rootfs":      {nil, []string{"golang.org/x/sys/unix"}},
+	"image/layer":       {[]string{"image/rootfs"}, []string{"github.com/klauspost/compress", "github.com/klauspost/pgzip", "github.com/ulikunitz/xz", "github.com/opencontainers/go-digest", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"build/conformance": {nil, []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "github.com/opencontainers", "github.com/rogpeppe/go-internal/txtar", "golang.org/x/sys/unix"}}, // for tests
+	"image/imagetest":   {nil, []string{"github.com/opencontainers", "github.com/santhosh-tekuri/jsonschema/v6"}},                                                                                   // for tests
+	"image":             {nil, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"cache":             {nil, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
+	"executor":          {[]string{"image/rootfs"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
+	"registry":          {nil, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
+	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
+	"cmd/ocibuild":      {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 }
 
 func TestImportLattice(t *testing.T) {

@@ -128,20 +128,26 @@ func (l *landing) mkdirAll(p string, mode int64, o *owner) (string, error) {
 	return p, nil
 }
 
-// putDir lands a directory. An existing one keeps its own metadata unless
-// overwrite is set. made reports whether it is new.
-func (l *landing) putDir(e layer.Entry, overwrite bool) (made bool, err error) {
+// putDir lands a directory. An existing one keeps its own metadata but for the
+// time of modification, unless overwrite is set.
+func (l *landing) putDir(e layer.Entry, overwrite bool) error {
 	there, dir, err := l.kind(e.Name)
 	switch {
 	case err != nil:
-		return false, err
+		return err
 	case there && !dir:
-		return false, fmt.Errorf("cannot copy to non-directory: /%s", e.Name)
+		return fmt.Errorf("cannot copy to non-directory: /%s", e.Name)
 	case there && !overwrite:
-		return false, nil
+		have, err := l.lookup(e.Name)
+		if err != nil {
+			return err
+		}
+		kept := *have
+		kept.Name, kept.ModTime = e.Name, e.ModTime
+		e = kept
 	}
 	l.added[e.Name] = &landed{entry: e}
-	return !there, nil
+	return nil
 }
 
 // putPassing lands a directory that only leads to what is selected: one that
