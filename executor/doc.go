@@ -33,8 +33,8 @@
 //	                       process that makes it, so leftovers are recognisable
 //	trash/<id>             what Prune and Discard are deleting
 //	etc/<digest>           hosts and resolv.conf files bound over a step's own
-//	points-<hostname>/     an empty tree with the mount points of a step, the
-//	                       lowest lower directory of a running step's overlay
+//	points/                a tree with nothing but /etc/hosts and /etc/resolv.conf, both
+//	                       empty: the lowest lower directory of a running step's overlay
 //	empty/                 an empty directory
 //	boot                   the boot that the store was last opened in
 //	lock                   flocked, shared while a snapshot is made or used and
@@ -47,7 +47,8 @@
 // # Invariants
 //
 // A step leaves no mount, process, cgroup or descriptor behind. Mount points
-// that the image lacks leave no trace in the upper directory. Descriptors of the
+// that the image lacks leave no trace in the upper directory, but for /proc, /dev
+// and /sys. Descriptors of the
 // caller, but standard output and error as pipes, do not reach the command.
 //
 // # What it will not do

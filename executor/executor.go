@@ -44,6 +44,9 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	if p.Network != "" && p.Network != NetworkHost && p.Network != NetworkNone {
 		return nil, fmt.Errorf("run command: unsupported network mode %q", p.Network)
 	}
+	if err := checkHostname(p.hostname()); err != nil {
+		return nil, fmt.Errorf("run command: %w", err)
+	}
 	h, err := detectHost()
 	if err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
@@ -62,12 +65,13 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	if err := plan.addTrees(p.Binds, p.Files); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
+	plan.arrange(len(defaultMounts(p, h)))
 	return plan, nil
 }
 
 // runMounted runs the process in a mount of the snapshot that ends with it.
 func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *stubs, out IO) error {
-	return e.inMount(sn, p.hostname(), func(at mounted) error {
+	return e.inMount(sn, func(at mounted) error {
 		if err := p.resolveUser(at.root); err != nil {
 			return err
 		}
@@ -80,8 +84,8 @@ func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *
 }
 
 // inMount calls do with a mount of the snapshot, its mount points added.
-func (e *Executor) inMount(sn *Snapshot, hostname string, do func(mounted) error) error {
-	points, err := e.snapshots.mountPoints(hostname)
+func (e *Executor) inMount(sn *Snapshot, do func(mounted) error) error {
+	points, err := e.snapshots.mountPoints()
 	if err != nil {
 		return err
 	}
@@ -104,10 +108,19 @@ type mounted struct {
 	root *rootfs.Root
 }
 
+// lastingPoints are the directories that an image without them has after its first
+// step, as with BuildKit.
+var lastingPoints = []string{"/proc", "/dev", "/sys"}
+
 // runPlan runs a plan in a root filesystem.
 func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, out IO) error {
 	if err := at.root.MkdirAll(p.Cwd, 0o755, int(p.UID), int(p.GID)); err != nil {
 		return fmt.Errorf("make working directory: %w", err)
+	}
+	for _, dir := range lastingPoints {
+		if err := at.root.MkdirAll(dir, 0o755, 0, 0); err != nil {
+			return fmt.Errorf("make mount point %s: %w", dir, err)
+		}
 	}
 	err := st.make(at.root, p.Mounts)
 	if err == nil {

@@ -63,7 +63,7 @@ func newStore(t testing.TB) *Snapshots {
 		t.Fatal(err)
 	}
 	makeLayer(t, s, "base", func(dir string) {
-		tree{"bin/": "", "tmp/": "", "etc/passwd": testPasswd, "etc/group": testGroup}.make(t, dir)
+		tree{"bin/": "", "tmp/": "", "proc/": "", "dev/": "", "sys/": "", "etc/passwd": testPasswd, "etc/group": testGroup}.make(t, dir)
 		program, err := os.ReadFile(busybox)
 		if err != nil {
 			t.Fatal(err)

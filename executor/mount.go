@@ -70,37 +70,32 @@ func (s *Snapshots) lowers(parents []string, bottom string) []string {
 	return append(dirs, bottom)
 }
 
-// mountPoints returns a tree with nothing but what a step's mounts need, and
-// the /etc/hostname of an image that has none. Made once per hostname.
-func (s *Snapshots) mountPoints(hostname string) (string, error) {
-	dir := s.path("points-" + hostname)
+// mountPoints returns a tree with nothing but the mount points of a step that
+// must leave no trace. Made once.
+func (s *Snapshots) mountPoints() (string, error) {
+	dir := s.path(pointsDir)
 	if _, err := os.Lstat(dir); err == nil {
 		return dir, nil
-	}
-	if err := checkName(hostname); err != nil {
-		return "", fmt.Errorf("invalid hostname %q", hostname)
 	}
 	sn, err := s.activate(rootOwner{mode: 0o755})
 	if err != nil {
 		return "", fmt.Errorf("make mount points: %w", err)
 	}
 	tree := sn.Upper()
-	err = errors.Join(makePoints(tree, hostname), renameNew(tree, dir))
+	err = errors.Join(makePoints(tree), renameNew(tree, dir))
 	if errors.Is(err, fs.ErrExist) {
 		err = nil
 	}
 	return dir, errors.Join(err, sn.Discard())
 }
 
-func makePoints(tree, hostname string) error {
-	for _, dir := range []string{"proc", "sys", "dev", "etc"} {
-		if err := makeTree(tree+"/"+dir, rootOwner{mode: 0o755}); err != nil {
-			return err
-		}
+func makePoints(tree string) error {
+	if err := makeTree(tree+"/etc", rootOwner{mode: 0o755}); err != nil {
+		return err
 	}
-	for name, text := range map[string]string{"hosts": "", "resolv.conf": "", "hostname": hostname + "\n"} {
+	for _, name := range []string{"hosts", "resolv.conf"} {
 		path := tree + "/etc/" + name
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
 			return err
 		}
 		if err := os.Chmod(path, 0o644); err != nil {

@@ -263,6 +263,27 @@ func compileMount(m specs.Mount) (planMount, error) { //nolint:cyclop // flat: a
 	return pm, nil
 }
 
+// arrange orders the mounts from the first one that is not usual, so that each comes
+// after those above it, and leaves one for each target: the last, in the place of
+// the first.
+func (p *plan) arrange(usual int) {
+	slices.SortStableFunc(p.Mounts[usual:], func(a, b planMount) int {
+		return strings.Compare(path.Clean(a.Target), path.Clean(b.Target))
+	})
+	at := map[string]int{}
+	kept := p.Mounts[:0]
+	for _, m := range p.Mounts {
+		target := path.Clean(m.Target)
+		if i, ok := at[target]; ok {
+			kept[i] = m
+			continue
+		}
+		at[target] = len(kept)
+		kept = append(kept, m)
+	}
+	p.Mounts = kept
+}
+
 // capabilityNames has each capability at its number.
 var capabilityNames = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID",

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
+	"unicode"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -35,13 +37,16 @@ type Process struct {
 	// passwd and group files: it sets UID, GID and Groups and, unless Env has one, HOME.
 	User       *string
 	UID, GID   uint32
-	Groups     []uint32      // supplementary groups; left out where setgroups(2) is denied
-	Hostname   string        // "" is DefaultHostname
-	Network    string        // NetworkHost or NetworkNone
-	Mounts     []specs.Mount // more mounts (bind, rbind, tmpfs), after the default ones
+	Groups     []uint32 // supplementary groups; left out where setgroups(2) is denied
+	Hostname   string   // "" is DefaultHostname
+	Network    string   // NetworkHost or NetworkNone
 	ExtraHosts []HostIP
-	Binds      []Bind // parts of other trees, after Mounts
-	Files      []File // secrets, after Binds
+	// More mounts than the default ones, which they come after. Whatever its kind, a
+	// mount comes after one on a directory above it; of two with one target the
+	// later is made, Mounts, Binds and Files in this order.
+	Mounts []specs.Mount // bind, rbind, tmpfs
+	Binds  []Bind        // parts of other trees
+	Files  []File        // secrets
 }
 
 func (p *Process) hostname() string {
@@ -49,6 +54,17 @@ func (p *Process) hostname() string {
 		return DefaultHostname
 	}
 	return p.Hostname
+}
+
+// maxHostname is the kernel's limit.
+const maxHostname = 64
+
+// checkHostname refuses what cannot stand as one word in /etc/hosts.
+func checkHostname(name string) error {
+	if len(name) > maxHostname || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '#' }) {
+		return fmt.Errorf("%q cannot be a hostname", name)
+	}
+	return nil
 }
 
 // IO is where the output of a process goes, as it comes. A nil writer discards;

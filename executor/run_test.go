@@ -104,7 +104,7 @@ func TestRunOutput(t *testing.T) {
 	for _, tt := range []struct{ name, script, want string }{
 		{"stdin is empty", "cat; readlink /proc/self/fd/0", "/dev/null\n"},
 		{"no more descriptors", "exec ls /proc/self/fd", "0\n1\n2\n3\n"}, // 3 is the directory being read
-		{"hostname", "hostname; cat /etc/hostname", "buildkitsandbox\nbuildkitsandbox\n"},
+		{"hostname", "hostname; test ! -e /etc/hostname", "buildkitsandbox\n"},
 		{"hosts", "cat /etc/hosts", "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
 		{"hosts is read-only", "(echo x >/etc/hosts || echo x >/etc/resolv.conf || echo refused) 2>/dev/null", "refused\n"},
 		{"working directory", "pwd", "/\n"},
@@ -118,6 +118,8 @@ func TestRunOutput(t *testing.T) {
 			"device links", "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done",
 			"/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\n",
 		},
+		{"core", "test ! -e /proc/kcore || test $(readlink /dev/core) = /proc/kcore", ""},
+		{"no more in dev", "cd /dev; for n in *; do case $n in null|zero|full|random|urandom|tty|fd|stdin|stdout|stderr|ptmx|core|pts|shm|mqueue) ;; *) echo $n;; esac; done", ""},
 		{"standard output by path", "echo out >/dev/stdout; echo err >/dev/stderr", "out\nerr\n"},
 		{"shared memory", "stat -f -c %T /dev/shm; stat -c %a /dev/shm; echo x >/dev/shm/x", "tmpfs\n1777\n"},
 		{"message queues", "grep -c ' /dev/mqueue mqueue ' /proc/mounts", "1\n"},
@@ -441,7 +443,7 @@ func TestRunCgroup2(t *testing.T) {
 	p.Scratch = s.path(emptyDir)
 	sn := prepare(t, s, "base")
 	var out bytes.Buffer
-	err = New(s).inMount(sn, DefaultHostname, func(at mounted) error {
+	err = New(s).inMount(sn, func(at mounted) error {
 		return runPlan(context.Background(), p, at, &stubs{upper: sn.Upper()}, IO{Stdout: &out})
 	})
 	if err != nil || out.String() != "1\n0::/\n" {
@@ -450,17 +452,19 @@ func TestRunCgroup2(t *testing.T) {
 }
 
 func TestRunHostname(t *testing.T) {
-	p := script("hostname; cat /etc/hostname /etc/hosts")
+	p := script("hostname; cat /etc/hosts; test ! -e /etc/hostname")
 	p.Hostname = "builder-1"
 	p.ExtraHosts = []HostIP{{"db", netip.MustParseAddr("10.0.0.7")}, {"db6", netip.MustParseAddr("fd00::7")}}
-	want := "builder-1\nbuilder-1\n127.0.0.1\tlocalhost builder-1\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.7\tdb\nfd00::7\tdb6\n"
+	want := "builder-1\n127.0.0.1\tlocalhost builder-1\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.7\tdb\nfd00::7\tdb6\n"
 	if out := mustRun(t, p); out != want {
 		t.Errorf("got %q, want %q", out, want)
 	}
 	s := newStore(t)
-	p.Hostname = "../x"
-	if _, err := run(t, s, prepare(t, s, "base"), p); err == nil {
-		t.Error("no error for a hostname that is a path")
+	for _, name := range []string{"two words", "a\n10.0.0.1 db", strings.Repeat("x", 65)} {
+		p.Hostname = name
+		if _, err := run(t, s, prepare(t, s, "base"), p); err == nil || !strings.Contains(err.Error(), "cannot be a hostname") {
+			t.Errorf("hostname %q: got %v", name, err)
+		}
 	}
 }
 
@@ -497,6 +501,24 @@ func TestRunMounts(t *testing.T) {
 	p.Mounts = []specs.Mount{{Destination: "/x", Type: "ext4", Source: "/dev/null"}}
 	if _, err := run(t, s, sn, p); err == nil || !strings.Contains(err.Error(), "ext4") {
 		t.Errorf("got %v, want the type refused", err)
+	}
+}
+
+// TestRunMountOrder mounts what is below another mount, and two on one target.
+func TestRunMountOrder(t *testing.T) {
+	s := newStore(t)
+	dir := t.TempDir()
+	tree{"a/file": "one", "b/file": "two"}.make(t, dir)
+	p := script("cat /top/below/file /x; stat -c %a /top/secret; grep -c ' /dev/shm ' /proc/mounts; grep ' /dev/shm ' /proc/mounts | grep -o size=[0-9]*k")
+	p.Files = []File{{Target: "/top/secret", Mode: 0o400}, {Target: "/x", Data: []byte("first")}, {Target: "/x", Data: []byte("last")}}
+	p.Mounts = []specs.Mount{
+		{Destination: "/top/below/", Type: "bind", Source: dir + "/a"},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=1m"}},
+		{Destination: "/top", Type: "tmpfs", Source: "tmpfs"},
+	}
+	out, err := run(t, s, prepare(t, s, "base"), p)
+	if err != nil || out != "onelast400\n1\nsize=1024k\n" {
+		t.Errorf("got %v, %q", err, out)
 	}
 }
 

@@ -285,6 +285,7 @@ var devLinks = [...][2]string{
 	{"/proc/self/fd/1", "stdout"},
 	{"/proc/self/fd/2", "stderr"},
 	{"pts/ptmx", "ptmx"},
+	{"/proc/kcore", "core"},
 }
 
 // populateDev fills a new /dev, dev, with nodes and links. Where nodes may not be
@@ -303,6 +304,9 @@ func (s *setup) populateDev(dev int, devices []planDevice) error {
 		}
 	}
 	for _, l := range devLinks {
+		if l[1] == "core" && unix.Access(l[0], unix.F_OK) != nil {
+			continue // a kernel need not have it
+		}
 		if err := unix.Symlinkat(l[0], dev, l[1]); err != nil {
 			return fmt.Errorf("%s: %w", l[1], err)
 		}

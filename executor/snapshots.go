@@ -42,6 +42,7 @@ const (
 	trashDir     = "trash"
 	filesDir     = "etc"
 	emptyDir     = "empty"
+	pointsDir    = "points"
 	lockFile     = "lock"
 
 	// implicitMode marks, while a layer is unpacked, a root directory that the

@@ -11,7 +11,8 @@ import (
 )
 
 // TestNoTraceOfMountPoints runs steps that change nothing, or little, on images
-// that lack mount points or hide them, and looks at the upper directory.
+// that lack mount points or hide them, and looks at the upper directory. Of
+// /proc, /dev and /sys there is a trace.
 func TestNoTraceOfMountPoints(t *testing.T) {
 	const see = "test -s /etc/hosts && grep -q ^nameserver /etc/resolv.conf || echo unseen; "
 	opaque := "user.overlay.opaque"
@@ -20,13 +21,14 @@ func TestNoTraceOfMountPoints(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
+		bare   bool // no /proc, /dev and /sys
 		image  tree
 		opaque []string // directories
 		script string
 		upper  []string
 	}{
-		{name: "empty image"},
-		{name: "plain image", image: tree{"etc/hosts": "x", "etc/resolv.conf": "x", "proc/": "", "sys/": "", "dev/": ""}},
+		{name: "empty image", bare: true, upper: []string{"dev", "proc", "sys"}},
+		{name: "plain image", image: tree{"etc/hosts": "x", "etc/resolv.conf": "x"}},
 		{name: "etc without the files", image: tree{"etc/other": ""}},
 		{name: "etc is opaque", image: tree{"etc/other": ""}, opaque: []string{"etc"}},
 		{name: "etc is a link", image: tree{"etc ->": "/usr/etc", "usr/etc/x": ""}},
@@ -34,8 +36,9 @@ func TestNoTraceOfMountPoints(t *testing.T) {
 		{name: "resolv.conf leads nowhere", image: tree{"etc/resolv.conf ->": "../run/systemd/resolve/stub-resolv.conf"}},
 		{name: "resolv.conf is an absolute link", image: tree{"etc/resolv.conf ->": "/run/resolv.conf", "run/": ""}},
 		{name: "hosts is a link to a file", image: tree{"etc/hosts ->": "/var/hosts", "var/hosts": "x"}},
-		{name: "everything is opaque", image: tree{"etc/": "", "proc/": "", "sys/": "", "dev/": ""}, opaque: []string{"etc", "proc", "sys", "dev"}},
-		{name: "proc is a link", image: tree{"proc ->": "/p", "p/": ""}, script: "test -e /p/self"},
+		{name: "everything is opaque", image: tree{"etc/": ""}, opaque: []string{"etc", "proc", "sys", "dev"}},
+		{name: "proc is a link", bare: true, image: tree{"proc ->": "/p", "p/": "", "dev/": "", "sys/": ""}, script: "test -e /p/self"},
+		{name: "proc is a link to nowhere", bare: true, image: tree{"proc ->": "/p", "dev/": "", "sys/": ""}, script: "test -e /p/self", upper: []string{"p"}},
 		{name: "step writes into etc", script: "echo x >/etc/x", upper: []string{"etc", "etc/x"}},
 		{name: "step writes hostname", script: "echo x >/etc/hostname", upper: []string{"etc", "etc/hostname"}},
 		{
@@ -57,6 +60,9 @@ func TestNoTraceOfMountPoints(t *testing.T) {
 					if err := os.Link(s.tree("base")+"/bin/busybox", dir+"/bin/"+name); err != nil {
 						t.Fatal(err)
 					}
+				}
+				if !tt.bare {
+					tree{"proc/": "", "dev/": "", "sys/": ""}.make(t, dir)
 				}
 				tt.image.make(t, dir)
 				for _, name := range tt.opaque {
