@@ -21,9 +21,25 @@ type scoped struct {
 	globals scope
 	given   map[string]string
 	state   *State
+	// missed hears of the variables that a word names and env has not; it may be nil.
+	missed func(env scope, names []string)
 }
 
-func (c scoped) word(w string) (string, error) { return c.x.Word(w, c.state.Env.lookup) }
+func (c scoped) word(w string) (string, error) { return c.wordIn(c.state.Env, w) }
+
+func (c scoped) wordIn(env scope, w string) (string, error) {
+	return c.noting(env, func(l parser.Lookup) (string, error) { return c.x.Word(w, l) })
+}
+
+// noting expands with the variables of env, and tells missed of the others.
+func (c scoped) noting(env scope, expand func(parser.Lookup) (string, error)) (string, error) {
+	var n noted
+	out, err := expand(n.lookup(env))
+	if c.missed != nil && len(n.missed) > 0 {
+		c.missed(env, n.missed)
+	}
+	return out, err
+}
 
 func (c scoped) words(list []string) ([]string, error) {
 	out := make([]string, len(list))
@@ -118,7 +134,7 @@ func (c scoped) arg(in *parser.Arg) (*State, error) {
 		if v, ok := c.given[def.Name]; ok {
 			value = &v
 		} else if def.Default != nil {
-			v, err := c.x.Word(*def.Default, n.Env.lookup)
+			v, err := c.wordIn(n.Env, *def.Default)
 			if err != nil {
 				return nil, err
 			}
@@ -268,13 +284,9 @@ func validSignal(s string) bool {
 }
 
 func (c scoped) expose(in *parser.Expose) (*State, error) {
-	var specs []string
-	for _, p := range in.Ports {
-		words, err := c.x.Words(p, c.state.Env.lookup)
-		if err != nil {
-			return nil, err
-		}
-		specs = append(specs, words...)
+	specs, err := c.ports(in)
+	if err != nil {
+		return nil, err
 	}
 	ports := maps.Clone(c.state.Config.Config.ExposedPorts)
 	if ports == nil {
@@ -294,6 +306,19 @@ func (c scoped) expose(in *parser.Expose) (*State, error) {
 	n := c.state.addHistory(fmt.Sprintf("EXPOSE %v", list))
 	n.Config.Config.ExposedPorts = ports
 	return n, nil
+}
+
+// ports are the words of an EXPOSE; one that is written may expand to several.
+func (c scoped) ports(in *parser.Expose) ([]string, error) {
+	var specs []string
+	for _, p := range in.Ports {
+		words, err := c.x.Words(p, c.state.Env.lookup)
+		if err != nil {
+			return nil, err
+		}
+		specs = append(specs, words...)
+	}
+	return specs, nil
 }
 
 // workdir joins a WORKDIR to the one before it.

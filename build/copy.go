@@ -42,28 +42,23 @@ func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
 		t.unpack = in.Unpack == nil || *in.Unpack
 	}
 	t.parents = p.Parents
-	var err error
+	t.exclude = p.Exclude // no variables there
+	own, err := c.words([]string{p.Chown, p.Chmod})
+	if err != nil {
+		return nil, err
+	}
 	if t.sources, err = c.words(p.Sources); err != nil {
 		return nil, err
 	}
-	for i, s := range t.sources {
-		if s == "" {
-			return nil, fmt.Errorf("source %s is empty", p.Sources[i])
-		}
+	if t.destText, err = c.word(p.Dest); err != nil {
+		return nil, err
 	}
 	if t.docs, err = c.documents(p.Heredocs); err != nil {
 		return nil, err
 	}
-	if t.exclude, err = c.words(p.Exclude); err != nil {
-		return nil, err
-	}
-	rest, err := c.words([]string{p.Dest, p.Chown, p.Chmod})
-	if err != nil {
-		return nil, err
-	}
-	t.destText, t.chown = rest[0], rest[1]
-	t.dest = destination(c.state.Config.Config.WorkingDir, rest[0])
-	if t.chmod, err = parseChmod(rest[2]); err != nil {
+	t.chown = own[0]
+	t.dest = destination(c.state.Config.Config.WorkingDir, t.destText)
+	if t.chmod, err = parseChmod(own[1]); err != nil {
 		return nil, err
 	}
 	t.link = p.Link && t.chmod.text == "" // BuildKit drops --link beside --chmod
@@ -79,7 +74,8 @@ func (c scoped) documents(list []parser.Heredoc) ([]document, error) {
 		body := h.Body
 		if h.Expand {
 			var err error
-			if body, err = c.x.Body(body, c.state.Env.lookup); err != nil {
+			body, err = c.noting(c.state.Env, func(l parser.Lookup) (string, error) { return c.x.Body(h.Body, l) })
+			if err != nil {
 				return nil, err
 			}
 		}

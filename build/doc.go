@@ -12,6 +12,11 @@
 // no key: they are functions from State to State. All key recipes stand side
 // by side in key.go.
 //
+// Between the two every instruction is tried out without files, on a State that
+// is config and variables alone: that finds mistakes before a step runs, and
+// asks the rules of package parser about all that text alone does not tell.
+// Check does that much and no more.
+//
 // The package reads no flags, prints nothing and dials nobody: base images
 // come through the Bases interface, progress leaves through Options.Events.
 package build

@@ -4,48 +4,61 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// exposedPorts reads one word of EXPOSE, [[ip:]host:]port[-last][/proto], and
-// gives each container port as "port/proto". What stands before the container
-// port is checked and dropped.
-func exposedPorts(spec string) ([]string, error) {
-	ip, host, port := "", "", spec
+// portSpec is one word of EXPOSE in its parts: [[ip:]host:]port[-last][/protocol].
+type portSpec struct{ ip, host, port, protocol string }
+
+func splitPort(spec string) portSpec {
+	p := portSpec{port: spec}
 	if i := strings.LastIndexByte(spec, ':'); i >= 0 {
-		port, host = spec[i+1:], spec[:i]
-		if j := strings.LastIndexByte(host, ':'); j >= 0 {
-			ip, host = host[:j], host[j+1:]
+		p.port, p.host = spec[i+1:], spec[:i]
+		if j := strings.LastIndexByte(p.host, ':'); j >= 0 {
+			p.ip, p.host = p.host[:j], p.host[j+1:]
 		}
 	}
-	port, proto, _ := strings.Cut(port, "/")
-	if proto == "" {
-		proto = "tcp"
+	p.port, p.protocol, _ = strings.Cut(p.port, "/")
+	if p.protocol == "" {
+		p.protocol = "tcp"
 	}
-	proto = strings.ToLower(proto)
-	if proto != "tcp" && proto != "udp" && proto != "sctp" {
-		return nil, fmt.Errorf("unknown protocol %q", proto)
+	return p
+}
+
+func (p portSpec) knownProtocol() bool {
+	return slices.Contains(protocols, strings.ToLower(p.protocol))
+}
+
+var protocols = []string{"tcp", "udp", "sctp"}
+
+// exposedPorts reads one word of EXPOSE and gives each container port as
+// "port/proto". What stands before the container port is checked and dropped.
+func exposedPorts(spec string) ([]string, error) {
+	p := splitPort(spec)
+	if !p.knownProtocol() {
+		return nil, fmt.Errorf("unknown protocol %q", p.protocol)
 	}
-	if ip != "" && net.ParseIP(strings.Trim(ip, "[]")) == nil {
-		return nil, fmt.Errorf("bad IP address %q", ip)
+	if p.ip != "" && net.ParseIP(strings.Trim(p.ip, "[]")) == nil {
+		return nil, fmt.Errorf("bad IP address %q", p.ip)
 	}
-	first, last, err := portRange(port)
+	first, last, err := portRange(p.port)
 	if err != nil {
 		return nil, err
 	}
-	if host != "" {
-		h1, h2, err := portRange(host)
+	if p.host != "" {
+		h1, h2, err := portRange(p.host)
 		if err != nil {
 			return nil, fmt.Errorf("host port: %w", err)
 		}
 		if last != first && h2-h1 != last-first {
-			return nil, fmt.Errorf("ranges of different length: %s and %s", port, host)
+			return nil, fmt.Errorf("ranges of different length: %s and %s", p.port, p.host)
 		}
 	}
 	var out []string
-	for p := first; p <= last; p++ {
-		out = append(out, strconv.Itoa(p)+"/"+proto)
+	for n := first; n <= last; n++ {
+		out = append(out, strconv.Itoa(n)+"/"+strings.ToLower(p.protocol))
 	}
 	return out, nil
 }

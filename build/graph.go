@@ -17,10 +17,8 @@ type Graph struct {
 	Dockerfile *parser.Dockerfile
 	Steps      []*Step
 	// Target is the step whose State becomes the image.
-	Target *Step
-	// Warnings are what the plan found worth telling.
-	Warnings []parser.Warning
-	globals  scope
+	Target  *Step
+	globals scope
 }
 
 // Step is one node of the graph: an instruction and the steps whose State it

@@ -33,19 +33,29 @@ type stepMount struct {
 
 // newMount settles what a --mount says for a step that continues in.
 func (r *run) newMount(in *State, m parser.Mount, from *Step) (*stepMount, error) {
-	m, err := m.Expand(r.scoped(in).word)
+	s, err := r.scoped(in).mount(m)
 	if err != nil {
 		return nil, err
 	}
-	s := &stepMount{Mount: m, r: r, target: m.Target}
+	s.r = r
 	if from != nil {
 		s.from = r.stateOf(from)
 	}
+	return s, nil
+}
+
+// mount settles all of a --mount but where its files come from.
+func (c scoped) mount(m parser.Mount) (*stepMount, error) {
+	m, err := m.Expand(c.word)
+	if err != nil {
+		return nil, err
+	}
+	s := &stepMount{Mount: m, target: m.Target}
 	if m.Type == "secret" {
 		s.settleSecret()
 	}
 	if s.target != "" && !path.IsAbs(s.target) {
-		s.target = path.Join("/", in.Config.Config.WorkingDir, s.target)
+		s.target = path.Join("/", c.state.Config.Config.WorkingDir, s.target)
 	}
 	if s.target != "" && path.Clean(s.target) == "/" {
 		return nil, fmt.Errorf("invalid mount target %q", s.target)

@@ -83,6 +83,8 @@ type PlanOptions struct {
 	Args map[string]string
 	// Target is the stage to build, by name or index; empty is the last one.
 	Target string
+	// AllStages plans every stage, also those that the target does not need.
+	AllStages bool
 	// Platform is the platform of the result, BuildPlatform that of this machine.
 	Platform, BuildPlatform ocispec.Platform
 	// Triggers holds the ONBUILD instructions of base images by their

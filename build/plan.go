@@ -34,23 +34,27 @@ func Plan(df *parser.Dockerfile, o PlanOptions) (*Graph, error) {
 	if p.graph.Target, err = p.stage(target); err != nil {
 		return nil, err
 	}
+	if o.AllStages {
+		for i := range df.Stages {
+			if _, err := p.stage(i); err != nil {
+				return nil, err
+			}
+		}
+	}
 	p.number()
-	p.warnUnusedArgs()
-	p.graph.Warnings = append(slices.Clone(df.Warnings), p.warnings...)
 	return p.graph, nil
 }
 
 // planner is the state of one Plan call.
 type planner struct {
-	df       *parser.Dockerfile
-	o        PlanOptions
-	graph    *Graph
-	globals  scope
-	froms    []from           // of every stage, expanded
-	last     map[int]*Step    // last step of the stages planned so far
-	busy     []int            // stages being planned, to tell circles
-	images   map[string]*Step // steps of images that --from names
-	warnings []parser.Warning
+	df      *parser.Dockerfile
+	o       PlanOptions
+	graph   *Graph
+	globals scope
+	froms   []from           // of every stage, expanded
+	last    map[int]*Step    // last step of the stages planned so far
+	busy    []int            // stages being planned, to tell circles
+	images  map[string]*Step // steps of images that --from names
 }
 
 // from is an expanded FROM line: an earlier stage, scratch, or an image.
@@ -68,26 +72,9 @@ func (p *planner) fail(r parser.Range, hint, format string, args ...any) error {
 // prepare evaluates the global arguments and every FROM line: these must be
 // right even in stages that are not built.
 func (p *planner) prepare() error {
-	target := p.o.Target
-	if target == "" {
-		target = p.df.Stages[len(p.df.Stages)-1].Name
-	}
-	p.globals = defaultArgs(p.o, target)
-	x := parser.Expander{Escape: p.df.Escape}
-	for _, arg := range p.df.Args {
-		for _, def := range arg.Defs {
-			v, ok := p.o.Args[def.Name]
-			if !ok && def.Default == nil {
-				continue
-			}
-			if !ok {
-				var err error
-				if v, err = x.Word(*def.Default, p.globals.lookup); err != nil {
-					return p.fail(arg.Range(), "", "ARG %s: %v", def.Name, err)
-				}
-			}
-			p.globals = p.globals.with(def.Name, v)
-		}
+	var err error
+	if p.globals, err = globalArgs(p.df, p.o, p.o.Args); err != nil {
+		return err
 	}
 	p.graph.globals = p.globals
 	names := map[string]int{}
@@ -102,6 +89,33 @@ func (p *planner) prepare() error {
 		}
 	}
 	return nil
+}
+
+// globalArgs are the arguments that FROM lines can use, with what given gives
+// the Dockerfile's own.
+func globalArgs(df *parser.Dockerfile, o PlanOptions, given map[string]string) (scope, error) {
+	target := o.Target
+	if target == "" {
+		target = df.Stages[len(df.Stages)-1].Name
+	}
+	globals := defaultArgs(o, target)
+	x := parser.Expander{Escape: df.Escape}
+	for _, arg := range df.Args {
+		for _, def := range arg.Defs {
+			v, ok := given[def.Name]
+			if !ok && def.Default == nil {
+				continue
+			}
+			if !ok {
+				var err error
+				if v, err = x.Word(*def.Default, globals.lookup); err != nil {
+					return nil, &parser.Error{File: df.File, Range: arg.Range(), Msg: fmt.Sprintf("ARG %s: %v", def.Name, err)}
+				}
+			}
+			globals = globals.with(def.Name, v)
+		}
+	}
+	return globals, nil
 }
 
 // defaultArgs are the platform arguments that exist without being declared globally.
@@ -134,12 +148,17 @@ func defaultArgs(o PlanOptions, target string) scope {
 func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 	f := from{stage: -1, platform: p.o.Platform}
 	x := parser.Expander{Escape: p.df.Escape}
-	base, err := x.Word(st.From.Image, p.globals.lookup)
+	var asked noted
+	base, err := x.Word(st.From.Image, asked.lookup(p.globals))
 	if err != nil {
 		return f, p.fail(st.From.Range(), "", "FROM %s: %v", st.From.Image, err)
 	}
 	if base == "" {
-		return f, p.fail(st.From.Range(), "give the ARG before the first FROM a default, or pass --build-arg", "base name (%s) should not be blank", st.From.Image)
+		hint := nearArgument(asked.missed, p.globals)
+		if hint == "" {
+			hint = "give the ARG before the first FROM a default, or pass --build-arg"
+		}
+		return f, p.fail(st.From.Range(), hint, "base name (%s) should not be blank", st.From.Image)
 	}
 	if i, ok := names[base]; ok {
 		f.stage, f.platform = i, p.froms[i].platform
@@ -159,18 +178,31 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 }
 
 func (p *planner) platform(f *parser.From, x parser.Expander) (ocispec.Platform, error) {
-	v, err := x.Word(f.Platform, p.globals.lookup)
+	var asked noted
+	v, err := x.Word(f.Platform, asked.lookup(p.globals))
 	if err != nil {
 		return ocispec.Platform{}, p.fail(f.Range(), "", "--platform=%s: %v", f.Platform, err)
 	}
+	hint := nearArgument(asked.missed, p.globals)
 	if v == "" {
-		return ocispec.Platform{}, p.fail(f.Range(), "", "empty platform value from expression %s", f.Platform)
+		return ocispec.Platform{}, p.fail(f.Range(), hint, "empty platform value from expression %s", f.Platform)
 	}
 	pl, err := ParsePlatform(v)
 	if err != nil {
-		return ocispec.Platform{}, p.fail(f.Range(), "", "%v", err)
+		return ocispec.Platform{}, p.fail(f.Range(), hint, "--platform=%s: %v", f.Platform, err)
 	}
 	return pl, nil
+}
+
+// nearArgument is the hint for variables that nothing sets: the name that one of
+// them is nearest to.
+func nearArgument(missed []string, env scope) string {
+	for _, name := range missed {
+		if near := nearVariable(name, env.names()); near != "" {
+			return "did you mean " + near + "?"
+		}
+	}
+	return ""
 }
 
 // imageName gives the full reference of an image that the Dockerfile names.
@@ -400,39 +432,6 @@ var proxyArgs = []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "
 
 func isProxyArg(name string) bool {
 	return slices.Contains(proxyArgs, strings.ToUpper(name))
-}
-
-// warnUnusedArgs tells of --build-arg values that nothing declares.
-func (p *planner) warnUnusedArgs() {
-	declared := map[string]bool{"SOURCE_DATE_EPOCH": true}
-	for _, arg := range p.df.Args {
-		for _, d := range arg.Defs {
-			declared[d.Name] = true
-		}
-	}
-	for _, st := range p.df.Stages {
-		for _, in := range st.Body {
-			if arg, ok := in.(*parser.Arg); ok {
-				for _, d := range arg.Defs {
-					declared[d.Name] = true
-				}
-			}
-		}
-	}
-	for _, e := range defaultArgs(p.o, "") {
-		name, _, _ := strings.Cut(e, "=")
-		declared[name] = true
-	}
-	var unused []string
-	for name := range p.o.Args {
-		if !declared[name] && !isProxyArg(name) {
-			unused = append(unused, name)
-		}
-	}
-	if len(unused) > 0 {
-		slices.Sort(unused)
-		p.warnings = append(p.warnings, parser.Warning{Rule: "UnusedBuildArg", Msg: "build arguments that no ARG consumes: " + strings.Join(unused, ", ")})
-	}
 }
 
 func stageLabel(st *parser.Stage) string {

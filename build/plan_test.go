@@ -157,22 +157,6 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-func TestPlanWarnsOfUnusedArguments(t *testing.T) {
-	o := amd64()
-	o.Args = map[string]string{"USED": "1", "TYPO": "1", "http_proxy": "x", "TARGETARCH": "arm64"}
-	g, err := Plan(dockerfile(t, "FROM scratch\nARG USED\n"), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, w := range g.Warnings {
-		got = append(got, w.Msg)
-	}
-	if text := strings.Join(got, "\n"); !strings.Contains(text, "TYPO") || strings.Contains(text, "USED,") || strings.Contains(text, "proxy") {
-		t.Errorf("warnings: %q", got)
-	}
-}
-
 func TestGraphPrints(t *testing.T) {
 	g, err := Plan(dockerfile(t, "FROM scratch\nCOPY \"a\" /\n"), amd64())
 	if err != nil {

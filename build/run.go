@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"runtime"
@@ -57,7 +56,11 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 	if err := r.openContext(); err != nil {
 		return nil, err
 	}
-	if err := r.plan(ctx); err != nil {
+	err = r.plan(ctx)
+	if err == nil {
+		err = r.lint()
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.close())
 	}
 	target, err := r.schedule(ctx)
@@ -137,8 +140,10 @@ func (r *run) plan(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("ONBUILD triggers of base images lead to ever more base images")
+	return errTriggers
 }
+
+var errTriggers = errors.New("ONBUILD triggers of base images lead to ever more base images")
 
 // findBases asks for all base images at once.
 func (r *run) findBases(ctx context.Context) error {

@@ -17,10 +17,6 @@ func (r *run) schedule(ctx context.Context) (*State, error) {
 	defer cancel(nil)
 	r.states = make([]*State, len(r.graph.Steps))
 	r.event(Event{Kind: Planned, Total: int64(len(r.graph.Steps))})
-	for _, w := range r.graph.Warnings {
-		r.event(Event{Kind: Warned, Text: w.Msg, Range: w.Range})
-		r.warnings = append(r.warnings, w)
-	}
 	// A step that has finished is kept whatever becomes of the others: what is
 	// in the background goes on after a failure and after an interrupt.
 	group, bctx := errgroup.WithContext(context.WithoutCancel(ctx))

@@ -3,6 +3,8 @@ package build
 import (
 	"slices"
 	"strings"
+
+	"github.com/ocibuild/ocibuild/parser"
 )
 
 // scope is an environment: variables in the order of their last assignment,
@@ -29,6 +31,15 @@ func (s scope) lookup(name string) (string, bool) {
 	return "", false
 }
 
+// names lists the variables.
+func (s scope) names() []string {
+	out := make([]string, len(s))
+	for i, e := range s {
+		out[i], _, _ = strings.Cut(e, "=")
+	}
+	return out
+}
+
 func (s scope) with(name, value string) scope {
 	out := slices.DeleteFunc(slices.Clone(s), func(e string) bool {
 		k, _, _ := strings.Cut(e, "=")
@@ -48,4 +59,22 @@ func setEnv(env []string, name, value string) []string {
 		}
 	}
 	return append(out, name+"="+value)
+}
+
+// noted is what the expansion of a word asked for, each name once.
+type noted struct{ used, missed []string }
+
+// lookup gives the variables of env and notes the questions.
+func (n *noted) lookup(env scope) parser.Lookup {
+	return func(name string) (string, bool) {
+		value, ok := env.lookup(name)
+		list := &n.missed
+		if ok {
+			list = &n.used
+		}
+		if !slices.Contains(*list, name) {
+			*list = append(*list, name)
+		}
+		return value, ok
+	}
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// Check is what a "# check=" directive asks for.
+// Check is what a "# check=" directive asks for, or in its place the build
+// argument BUILDKIT_DOCKERFILE_CHECK.
 type Check struct {
 	Skip            []string // rules to leave out
 	SkipAll         bool
@@ -19,28 +20,28 @@ type Check struct {
 
 // Wants tells whether a rule's findings are asked for.
 func (c Check) Wants(rule string) bool {
-	if rule == ruleDescription {
+	if RuleNamed(rule).Experimental {
 		return c.ExperimentalAll || slices.Contains(c.Experimental, rule)
 	}
 	return !c.SkipAll && !slices.Contains(c.Skip, rule)
 }
 
-// parseCheck reads "skip=RuleA,RuleB;error=true".
-func parseCheck(text string) (Check, error) {
+// ParseCheck reads "skip=RuleA,RuleB;error=true". Its errors have no place.
+func ParseCheck(text string) (Check, error) {
 	var c Check
 	if text = strings.TrimSpace(text); text == "" {
 		return c, nil
 	}
-	for option := range strings.SplitSeq(text, ";") {
+	for _, option := range strings.SplitN(text, ";", len(checkKeys)) {
 		key, value, ok := strings.Cut(option, "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		switch {
 		case !ok || !slices.Contains(checkKeys, key):
 			return Check{}, refuse(didYouMean(key, checkKeys), "invalid check option %q", option)
 		case key == "skip":
-			c.SkipAll, c.Skip = ruleList(value)
+			ruleList(value, &c.SkipAll, &c.Skip)
 		case key == "experimental":
-			c.ExperimentalAll, c.Experimental = ruleList(value)
+			ruleList(value, &c.ExperimentalAll, &c.Experimental)
 		default:
 			on, err := strconv.ParseBool(value)
 			if err != nil {
@@ -54,18 +55,21 @@ func parseCheck(text string) (Check, error) {
 
 var checkKeys = []string{"skip", "experimental", "error"}
 
-func ruleList(value string) (all bool, rules []string) {
+// ruleList reads the names of rules, or "all".
+func ruleList(value string, all *bool, rules *[]string) {
 	if value == "all" {
-		return true, nil
+		*all = true
+		return
 	}
-	for rule := range strings.SplitSeq(value, ",") {
-		rules = append(rules, strings.TrimSpace(rule))
+	*rules = strings.Split(value, ",")
+	for i, rule := range *rules {
+		(*rules)[i] = strings.TrimSpace(rule)
 	}
-	return false, rules
 }
 
-// with adds what a check comment right above an instruction asks for.
-func (c Check) with(comments []string) Check {
+// With adds what a check comment right above an instruction asks for. Whether
+// findings are errors is for the whole file, and no comment changes it.
+func (c Check) With(comments []string) Check {
 	for _, comment := range comments {
 		var p parser.DirectiveParser
 		p.SetComment("")
@@ -74,7 +78,7 @@ func (c Check) with(comments []string) Check {
 			continue
 		}
 		option, _, _ := strings.Cut(d.Value, " ")
-		more, err := parseCheck(option)
+		more, err := ParseCheck(option)
 		if err != nil {
 			return c // a comment is free to hold anything
 		}

@@ -77,13 +77,16 @@ func convertArg(s *statement) (Instruction, error) {
 
 func convertEnv(s *statement) (Instruction, error) {
 	vars, err := s.pairs()
-	return &Env{Node: s.Node, Vars: vars}, err
+	return &Env{Node: s.Node, Vars: vars, Legacy: s.legacyPair()}, err
 }
 
 func convertLabel(s *statement) (Instruction, error) {
 	labels, err := s.pairs()
-	return &Label{Node: s.Node, Labels: labels}, err
+	return &Label{Node: s.Node, Labels: labels, Legacy: s.legacyPair()}, err
 }
+
+// legacyPair tells whether the only name and its value have no "=" between them.
+func (s *statement) legacyPair() bool { return len(s.args) == 3 && s.args[2] == "" }
 
 // pairs reads the names and values of ENV and LABEL. They come in threes: name,
 // value and the character between them, "=" or, in the old form, none.

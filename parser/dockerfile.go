@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -12,7 +13,7 @@ type Dockerfile struct {
 	Escape   rune      // '\\', or '`' after "# escape=`"
 	Args     []*Arg    // the ones before the first FROM, in order
 	Stages   []*Stage  // at least one
-	Warnings []Warning // in line order, without those that a check directive skips
+	Warnings []Warning // of the text alone, in the order of their finding, without those that a check directive skips
 	Syntax   string    // the frontend a syntax directive asks for, or empty
 	Check    Check     // what a check directive asks for
 }
@@ -28,43 +29,33 @@ type Stage struct {
 // Warning is a finding that does not stop a build.
 type Warning struct {
 	Range Range
-	Rule  string // BuildKit's name for it, e.g. "MaintainerDeprecated"
+	Rule  string // the name of a Rule, e.g. "MaintainerDeprecated"
 	Msg   string
 }
 
-// Excerpt renders the lines of r and as many as context before and after it,
-// each with its number, those of r with a marker. It is empty when r lies
-// outside the file, and ends in a newline otherwise.
-func (d *Dockerfile) Excerpt(r Range, context int) string {
-	return excerpt(d.Lines, r, context)
-}
-
-// Excerpt is Dockerfile.Excerpt for a text that did not parse.
-func Excerpt(text []byte, r Range, context int) string {
-	return excerpt(splitLines(text), r, context)
-}
-
-func excerpt(lines []string, r Range, context int) string {
+// Excerpt renders the lines of r and some around it, each with its number,
+// those of r with a marker: two lines before and after a single one, one
+// before and after several, as BuildKit does. It is empty when r lies outside
+// the text, and ends in a newline otherwise.
+func Excerpt(text []byte, r Range) string {
+	lines := splitLines(text)
+	if bytes.HasSuffix(text, []byte("\n")) {
+		lines = append(lines, "") // BuildKit counts what follows the last line end
+	}
 	if r.Start < 1 || r.Start > len(lines) || r.End < r.Start {
 		return ""
 	}
-	context = max(context, 0)
-	first := max(r.Start-context, 1)
-	last := r.End
-	if last < len(lines)-context {
-		last += context
-	} else {
-		last = len(lines)
+	around := 1
+	if r.End == r.Start {
+		around = 2
 	}
 	var b strings.Builder
-	for n := first; n <= last; n++ {
+	for n := max(r.Start-around, 1); n <= min(r.End+around, len(lines)); n++ {
 		marker := "   "
 		if r.Start <= n && n <= r.End {
 			marker = ">>>"
 		}
-		line := fmt.Sprintf("%4d | %s %s", n, marker, lines[n-1])
-		b.WriteString(strings.TrimRight(line, " \t"))
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, " %3d | %s %s\n", n, marker, lines[n-1])
 	}
 	return b.String()
 }

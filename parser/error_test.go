@@ -24,10 +24,6 @@ func TestRefusals(t *testing.T) {
 		{"bad escape", "# syntax=a\n# escape=x\n" + from, ":2: invalid escape token 'x' does not match ` or \\ (write # escape=` or # escape=\\)"},
 		{"bad check", "# check=skp=A\n" + from, `:1: invalid check option "skp=A" (did you mean skip?)`},
 		{"bad check error", "# check=error=maybe\n" + from, `:1: invalid check option "error=maybe" (true or false)`},
-		{
-			"check makes errors", "# check=error=true\n" + from + "MAINTAINER a",
-			": lint violation found for rules: MaintainerDeprecated (line 3) (# check=error=true asks for this: Maintainer instruction is deprecated in favor of using label)",
-		},
 
 		// instructions
 		{"typo", from + "RUNN a", ":2: unknown instruction: RUNN (did you mean RUN?)"},

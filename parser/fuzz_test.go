@@ -30,27 +30,28 @@ func FuzzParse(f *testing.F) {
 			if !errors.As(err, &e) || e.File != "f" || e.Msg == "" {
 				t.Fatalf("not a full *Error: %#v", err)
 			}
-			checkRange(t, splitLines(text), e.Range)
+			checkRange(t, text, e.Range)
 			return
 		}
 		for _, w := range d.Warnings {
-			checkRange(t, d.Lines, w.Range)
+			checkRange(t, text, w.Range)
 		}
 		for _, s := range d.Stages {
 			for _, in := range s.Body {
-				checkRange(t, d.Lines, in.Range())
+				checkRange(t, text, in.Range())
 				checkInstruction(t, in)
 			}
 		}
 	})
 }
 
-func checkRange(t *testing.T, lines []string, r Range) {
+func checkRange(t *testing.T, text []byte, r Range) {
 	t.Helper()
-	if r != (Range{}) && (r.Start < 1 || r.End < r.Start || r.End > len(lines)+1) {
-		t.Errorf("range %v in %d lines", r, len(lines))
+	lines := len(splitLines(text))
+	if r != (Range{}) && (r.Start < 1 || r.End < r.Start || r.End > lines+1) {
+		t.Errorf("range %v in %d lines", r, lines)
 	}
-	excerpt(lines, r, 2)
+	Excerpt(text, r)
 }
 
 func checkInstruction(t *testing.T, in Instruction) {

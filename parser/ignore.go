@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -211,4 +212,28 @@ func mayMatchBelow(pattern, dir string) bool {
 		}
 	}
 	return false
+}
+
+// Hides tells whether a source that COPY names is certain to be left out.
+// With exceptions nothing is: a file in a directory that is left out may be
+// in. source is cleaned; "." and "/" are the whole context.
+func (ig *Ignore) Hides(source string) (bool, error) {
+	if ig == nil || len(ig.exceptions) > 0 {
+		return false, nil
+	}
+	if source == "." || source == "/" {
+		everything := func(p *patternmatcher.Pattern) bool {
+			return slices.Contains([]string{"*", "**", "**/*"}, p.String())
+		}
+		if !slices.ContainsFunc(ig.matcher.Patterns(), everything) {
+			return false, nil
+		}
+	}
+	ig.mu.Lock()
+	defer ig.mu.Unlock()
+	hidden, err := ig.matcher.MatchesOrParentMatches(source)
+	if err != nil {
+		return false, fmt.Errorf("match %s against %s: %w", source, ignoreName, err)
+	}
+	return hidden, nil
 }

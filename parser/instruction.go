@@ -10,15 +10,21 @@ type Instruction interface {
 	Text() string
 	// Range is where it stands, heredoc bodies included.
 	Range() Range
+	// Word is the instruction's name as it is written, "Run".
+	Word() string
+	// Comments are the comment lines right above, without their "#".
+	Comments() []string
 
 	instruction()
 }
 
 // Node is what every instruction has.
 type Node struct {
-	keyword string
-	text    string
-	lines   Range
+	keyword  string
+	text     string
+	lines    Range
+	word     string
+	comments []string
 }
 
 // Keyword is the instruction's name in upper case.
@@ -29,6 +35,12 @@ func (n *Node) Text() string { return n.text }
 
 // Range is where the instruction stands.
 func (n *Node) Range() Range { return n.lines }
+
+// Word is the instruction's name as it is written.
+func (n *Node) Word() string { return n.word }
+
+// Comments are the comment lines right above the instruction.
+func (n *Node) Comments() []string { return n.comments }
 
 func (n *Node) instruction() {}
 
@@ -50,13 +62,15 @@ type KeyValue struct{ Key, Value string }
 // Env sets environment variables, in order.
 type Env struct {
 	Node
-	Vars []KeyValue
+	Vars   []KeyValue
+	Legacy bool // one name and its value, without "="
 }
 
 // Label sets image labels, in order.
 type Label struct {
 	Node
 	Labels []KeyValue
+	Legacy bool // one name and its value, without "="
 }
 
 // Workdir sets the working directory.

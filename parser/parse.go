@@ -4,52 +4,68 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"strings"
 	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
+// Options are what a caller asks of Parse. The zero Options ask for nothing.
+type Options struct {
+	// Check stands in for what the file's own check directive says.
+	Check *Check
+}
+
+// Parse is Options.Parse with the zero Options.
+func Parse(file string, text []byte) (*Dockerfile, error) { return Options{}.Parse(file, text) }
+
 // Parse reads a Dockerfile. file is the name that errors show. The errors are
 // of type *Error, and there is one for every mistake that BuildKit would
-// refuse before it begins to build.
-func Parse(file string, text []byte) (*Dockerfile, error) {
+// refuse before it begins to build. Beside an error the Dockerfile holds what
+// was found before it, for its Warnings.
+func (o Options) Parse(file string, text []byte) (*Dockerfile, error) {
 	d := &Dockerfile{File: file, Lines: splitLines(text)}
-	if err := d.readDirectives(text); err != nil {
-		return nil, locate(err, file, Range{1, 1})
+	if err := d.readDirectives(text, o.Check); err != nil {
+		return d, locate(err, file, Range{1, 1})
 	}
 	result, err := cutLines(file, text)
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	d.Escape = result.EscapeToken
-	l := &linter{check: d.Check, escape: d.Escape}
-	for _, n := range result.AST.Children {
+	l := &linter{check: d.Check}
+	l.continuations(result.Warnings)
+	err = d.convert(l, result.AST.Children)
+	if err == nil {
+		l.stageNames(d.Stages)
+		l.casing()
+	}
+	d.Warnings = l.warnings
+	return d, err
+}
+
+// convert makes the instructions of a file from its lines.
+func (d *Dockerfile) convert(l *linter, nodes []*parser.Node) error {
+	for _, n := range nodes {
 		lines := Range{n.StartLine, n.EndLine}
 		s, err := newStatement(n)
 		if err != nil {
-			return nil, locate(err, file, lines)
+			return locate(err, d.File, lines)
 		}
+		l.before(s)
 		in, err := convert(s)
 		if err == nil {
 			err = d.add(in)
 		}
 		if err != nil {
-			return nil, locate(err, file, lines)
+			return locate(err, d.File, lines)
 		}
-		l.instruction(s, in)
+		l.after(s, in, len(d.Stages) == 0)
 	}
 	if len(d.Stages) == 0 {
-		return nil, locate(refuse(hintFrom, "dockerfile contains no stages to build"), file, Range{})
+		return locate(refuse(hintFrom, "dockerfile contains no stages to build"), d.File, Range{})
 	}
-	l.continuations(result.Warnings)
-	l.casing()
-	d.Warnings = l.sorted()
-	if err := d.Check.failure(d.Warnings); err != nil {
-		return nil, locate(err, file, Range{})
-	}
-	return d, nil
+	return nil
 }
 
 const hintFrom = "begin with FROM <image>, or FROM scratch"
@@ -154,7 +170,7 @@ func lineHint(msg string) string {
 
 // readDirectives reads the comments that mean something: they stand before
 // everything else, once each.
-func (d *Dockerfile) readDirectives(text []byte) error {
+func (d *Dockerfile) readDirectives(text []byte, instead *Check) error {
 	var p parser.DirectiveParser
 	for i, line := range d.Lines {
 		at := Range{i + 1, i + 1}
@@ -171,26 +187,18 @@ func (d *Dockerfile) readDirectives(text []byte) error {
 		}
 	}
 	d.Syntax, _, _, _ = parser.DetectSyntax(text)
+	if instead != nil {
+		d.Check = *instead
+		return nil
+	}
 	option, _, at, ok := parser.ParseDirective("check", text)
 	if !ok {
 		return nil
 	}
-	check, err := parseCheck(option)
+	check, err := ParseCheck(option)
 	if err != nil {
 		return locate(err, d.File, Range{at[0].Start.Line, at[0].Start.Line})
 	}
 	d.Check = check
 	return nil
-}
-
-// failure is the error that "# check=error=true" makes of warnings.
-func (c Check) failure(warnings []Warning) error {
-	if !c.Error || len(warnings) == 0 {
-		return nil
-	}
-	var found []string
-	for _, w := range warnings {
-		found = append(found, fmt.Sprintf("%s (line %d)", w.Rule, w.Range.Start))
-	}
-	return refuse("# check=error=true asks for this: "+warnings[0].Msg, "lint violation found for rules: %s", strings.Join(found, ", "))
 }

@@ -10,28 +10,26 @@ import (
 // is known of what it means.
 type statement struct {
 	Node
-	word     string // the keyword as it is written
 	original string // the line, with the blanks at its end
 	flags    []string
 	args     []string
 	json     bool // args come from a JSON array
 	heredocs []Heredoc
-	comments []string   // the comment lines right above
 	trigger  *statement // of an ONBUILD
 }
 
 func newStatement(n *parser.Node) (*statement, error) {
 	s := &statement{
 		Node: Node{
-			keyword: strings.ToUpper(n.Value),
-			text:    strings.TrimSpace(n.Original),
-			lines:   Range{n.StartLine, n.EndLine},
+			keyword:  strings.ToUpper(n.Value),
+			text:     strings.TrimSpace(n.Original),
+			lines:    Range{n.StartLine, n.EndLine},
+			word:     n.Value,
+			comments: n.PrevComment,
 		},
-		word:     n.Value,
 		original: n.Original,
 		json:     n.Attributes["json"],
 		heredocs: newHeredocs(n.Heredocs),
-		comments: n.PrevComment,
 	}
 	for _, f := range n.Flags {
 		f, err := flagBytes(f)

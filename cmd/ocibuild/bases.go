@@ -20,20 +20,8 @@ type bases struct {
 
 // Image gives the image of ref for a platform: the store's, or the registry's
 // as policy wants. Several builds that want the same image fetch it once. An
-// image for one other platform is taken, with a warning, as BuildKit does.
+// image for one other platform is taken, as BuildKit does; see otherPlatform.
 func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
-	img, err := b.find(ctx, ref, p, policy)
-	if err != nil {
-		return nil, err
-	}
-	if have := img.Config.Platform; have.OS != p.OS || have.Architecture != p.Architecture {
-		b.show.event(build.Event{Kind: build.Warned, Text: fmt.Sprintf("%s is for %s, and the build is for %s",
-			ref.Familiar(), image.FormatPlatform(have), image.FormatPlatform(p))})
-	}
-	return img, nil
-}
-
-func (b *bases) find(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
 	ref = ref.WithDefaultTag()
 	if policy != build.PullAlways {
 		img, err := b.stored(ctx, ref, p)
@@ -65,6 +53,16 @@ func (b *bases) find(ctx context.Context, ref image.Ref, p ocispec.Platform, pol
 		return nil, err
 	}
 	return b.store.Image(ctx, desc, &p)
+}
+
+// otherPlatform words that an image is for another platform than the one that
+// was asked for; it is empty when it is not. Builds have a rule for it.
+func otherPlatform(img *image.Image, ref image.Ref, p ocispec.Platform) string {
+	have := img.Config.Platform
+	if have.OS == p.OS && have.Architecture == p.Architecture {
+		return ""
+	}
+	return fmt.Sprintf("%s is for %s, not for %s", ref.Familiar(), image.FormatPlatform(have), image.FormatPlatform(p))
 }
 
 // stored gives the store's image of ref, if it is there for the platform and

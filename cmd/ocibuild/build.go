@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/parser"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 )
@@ -25,6 +26,8 @@ type buildCommand struct {
 	noCacheStages, insecure                     []string
 	progress, iidFile, metadataFile, printGraph string
 	jobs                                        int
+	checkOnly, json                             bool
+	pullFlag                                    *pflag.Flag
 
 	dir      string
 	tags     []image.Ref
@@ -34,6 +37,8 @@ type buildCommand struct {
 	platform ocispec.Platform
 	outputs  []output
 	epoch    *time.Time
+	// rules is what BUILDKIT_DOCKERFILE_CHECK asks for, or nil.
+	rules *parser.Check
 }
 
 func buildDescription() *command {
@@ -76,6 +81,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.noCacheStages, "no-cache-filter", nil, "run every step of this `STAGE` (may be repeated)")
 	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing or never; --pull alone is always")
 	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
+	c.pullFlag = fs.Lookup("pull")
 	fs.BoolVar(&c.push, "push", false, "push the image under all its names")
 	fs.StringArrayVarP(&c.outputTexts, "output", "o", nil, "write the result also as `type=TYPE,dest=PATH` says (may be repeated)")
 	fs.StringVar(&c.progress, "progress", "auto", "show progress as `MODE`: auto, plain, tty, json or quiet")
@@ -84,6 +90,8 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing but the image id")
 	fs.StringVar(&c.printGraph, "print-graph", "", "print the graph of steps as `dot` or json and build nothing; --print-graph alone is dot")
 	fs.Lookup("print-graph").NoOptDefVal = "dot"
+	fs.BoolVar(&c.checkOnly, "check", false, "check the Dockerfile and build nothing, as the verb lint does")
+	fs.BoolVar(&c.json, "json", false, "with --check: print the findings as JSON")
 	fs.IntVarP(&c.jobs, "jobs", "j", 0, "run at most this `NUMBER` of steps at once (default: as many as suit the machine)")
 	insecureFlag(fs, &c.insecure)
 }
@@ -109,6 +117,9 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 		return err
 	}
 	if c.labels, err = keyValues("--label", c.labelTexts); err != nil {
+		return err
+	}
+	if c.rules, err = checkArg(c.args); err != nil {
 		return err
 	}
 	if c.epoch, err = sourceDate(c.args["SOURCE_DATE_EPOCH"]); err != nil {
@@ -156,6 +167,9 @@ func (c *buildCommand) checkWords() error {
 		c.pullText = string(build.PullAlways)
 	case "false":
 		c.pullText = string(build.PullMissing)
+	}
+	if c.json && !c.checkOnly {
+		return &usageError{msg: "--json goes with --check", hint: "--progress=json shows a build as JSON, --metadata-file writes its result"}
 	}
 	if c.jobs < 0 {
 		return usagef("--jobs=%d: the number of steps at once cannot be negative", c.jobs)
@@ -261,6 +275,20 @@ func buildArgs(texts []string, env func(string) (string, bool)) (map[string]stri
 	return out, nil
 }
 
+// checkArg reads the build argument that stands in for a Dockerfile's check
+// directive.
+func checkArg(args map[string]string) (*parser.Check, error) {
+	text, ok := args["BUILDKIT_DOCKERFILE_CHECK"]
+	if !ok {
+		return nil, nil
+	}
+	check, err := parser.ParseCheck(text)
+	if err != nil {
+		return nil, usagef("--build-arg BUILDKIT_DOCKERFILE_CHECK=%s: %v", text, err)
+	}
+	return &check, nil
+}
+
 // keyValues reads the values of a flag that takes KEY=VALUE; a key alone has
 // an empty value.
 func keyValues(flag string, texts []string) (map[string]string, error) {
@@ -276,6 +304,9 @@ func keyValues(flag string, texts []string) (map[string]string, error) {
 }
 
 func (c *buildCommand) Run(ctx context.Context, s *session) error {
+	if c.checkOnly {
+		return c.check(ctx, s)
+	}
 	src, err := c.readSource(s)
 	if err != nil {
 		return c.fail(s, src, nil, err)

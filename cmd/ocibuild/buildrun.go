@@ -39,8 +39,13 @@ func (c *buildCommand) build(ctx context.Context, s *session, src *source) error
 		show.close()
 		return c.fail(s, src, show, err)
 	}
+	var warned notes
+	b.Events = warned.tee(show.event)
 	done, err := c.buildAndSend(ctx, s, b, src, show)
 	show.close()
+	if c.progress != "quiet" && c.progress != "json" {
+		warned.write(s.err, src)
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause

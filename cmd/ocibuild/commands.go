@@ -3,7 +3,7 @@ package main
 // commands is the table of verbs, in the order of the overview.
 func commands() []*command {
 	return []*command{
-		buildDescription(),
+		buildDescription(), lintDescription(),
 		imagesDescription(), inspectDescription(), historyDescription(),
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),

@@ -48,12 +48,9 @@ func writeStep(w io.Writer, step *build.StepError) {
 	fmt.Fprintln(w, "------")
 }
 
-// contextLines is how many lines of the Dockerfile are shown around a mistake.
-const contextLines = 2
-
-// writeExcerpt prints the lines of the Dockerfile around a mistake.
+// writeExcerpt prints the lines of the Dockerfile around a mistake or a warning.
 func writeExcerpt(w io.Writer, name string, text []byte, r parser.Range) {
-	lines := parser.Excerpt(text, r, contextLines)
+	lines := parser.Excerpt(text, r)
 	if lines == "" {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/parser"
 	"github.com/ocibuild/ocibuild/registry"
 )
 
@@ -23,11 +24,15 @@ type jsonEvent struct {
 	Event string    `json:"event"`
 	// Step is the number of a step, Name what it is shown as; Line is its
 	// place in the Dockerfile.
-	Step     *int     `json:"step,omitempty"`
-	Name     string   `json:"name,omitempty"`
-	Line     int      `json:"line,omitempty"`
-	Data     string   `json:"data,omitempty"`
-	Text     string   `json:"text,omitempty"`
+	Step *int   `json:"step,omitempty"`
+	Name string `json:"name,omitempty"`
+	Line int    `json:"line,omitempty"`
+	Data string `json:"data,omitempty"`
+	Text string `json:"text,omitempty"`
+	// Rule and URL are of a warning: the rule that found it, and where more is
+	// written.
+	Rule     string   `json:"rule,omitempty"`
+	URL      string   `json:"url,omitempty"`
 	Current  int64    `json:"current,omitempty"`
 	Total    int64    `json:"total,omitempty"`
 	Cached   bool     `json:"cached,omitempty"`
@@ -73,6 +78,8 @@ func (d *jsonDisplay) event(e build.Event) {
 		}
 	}
 	switch e.Kind {
+	case build.Warned:
+		j.Line, j.Rule, j.URL = e.Range.Start, e.Rule, parser.RuleNamed(e.Rule).URL
 	case build.Finished:
 		s := e.Duration.Seconds()
 		j.Seconds = &s

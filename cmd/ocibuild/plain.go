@@ -30,11 +30,7 @@ func newPlainDisplay(w io.Writer, now func() time.Time) *plainDisplay {
 func (d *plainDisplay) event(e build.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if e.Kind == build.Warned {
-		fmt.Fprintln(d.w, warning(e))
-		return
-	}
-	if e.Step == nil || !e.Step.Working() {
+	if e.Step == nil || !e.Step.Working() || e.Kind == build.Warned {
 		return
 	}
 	r := d.rows.steps[e.Step]

@@ -17,7 +17,8 @@ import (
 // display shows how work goes. Its methods may be called from any goroutine;
 // none of them blocks on anything but its output.
 type display interface {
-	// event takes an event of a build.
+	// event takes an event of a build. Warnings are told at the build's end, by
+	// notes, and with --progress=json alone by the display.
 	event(build.Event)
 	// begin shows a piece of work that is no step; end ends it.
 	begin(name, repo string) *row
@@ -200,15 +201,6 @@ func (b *lineBuffer) flush(emit func(string)) {
 		emit(sanitizeLine(string(b.buf)))
 		b.buf = b.buf[:0]
 	}
-}
-
-// warning words a warning with its place in the Dockerfile.
-func warning(e build.Event) string {
-	text := sanitizeLine(e.Text)
-	if e.Range.Start == 0 {
-		return "warning: " + text
-	}
-	return fmt.Sprintf("warning: line %d: %s", e.Range.Start, text)
 }
 
 // outcome words how a row ended: "DONE 1.2s", "CACHED", "CANCELED", "ERROR: ...".

@@ -77,7 +77,6 @@ func TestPlainDisplay(t *testing.T) {
 #1 %[1]s pulling 600kB / 1MB
 #1 %[1]s pulling 1MB done
 #1 DONE 6.0s
-warning: line 2: old form
 
 #2 %[2]s
 #2 CACHED

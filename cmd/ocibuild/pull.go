@@ -78,10 +78,13 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	defer lease.Release()
 	show := newDisplay(c.progress(), s.stdio)
 	b := &bases{store: st, client: s.client(c.insecure, show), show: show}
-	_, err = b.Image(ctx, c.ref, c.want, build.PullAlways)
+	img, err := b.Image(ctx, c.ref, c.want, build.PullAlways)
 	show.close()
 	if err != nil {
 		return err
+	}
+	if other := otherPlatform(img, c.ref, c.want); other != "" && !c.quiet {
+		fmt.Fprintln(s.err, "warning: "+other)
 	}
 	_, err = fmt.Fprintln(s.out, c.ref)
 	return err

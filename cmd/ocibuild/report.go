@@ -31,7 +31,7 @@ const (
 func writeExitCodes(w io.Writer) error {
 	_, err := io.WriteString(w, `Exit codes:
   0    done
-  1    anything that has no code of its own
+  1    anything that has no code of its own; a check that found something
   2    the command line is wrong: an unknown verb or flag, a bad value or name
   3    the Dockerfile or the build context is wrong
   4    a step of the build failed: its command, or what was to be done for it

@@ -72,10 +72,7 @@ func (d *ttyDisplay) event(e build.Event) {
 	case e.Kind == build.Planned:
 		d.total += int(e.Total)
 		return
-	case e.Kind == build.Warned:
-		d.finished = append(d.finished, warning(e))
-		return
-	case e.Step == nil:
+	case e.Step == nil, e.Kind == build.Warned:
 		return
 	case !e.Step.Working():
 		if e.Kind == build.Finished {

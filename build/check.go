@@ -1,0 +1,112 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/parser"
+)
+
+// CheckRequest is what Check needs to know.
+type CheckRequest struct {
+	Dockerfile *parser.Dockerfile
+	// Ignore holds the rules of the .dockerignore file; nil ignores nothing.
+	Ignore *parser.Ignore
+	// Plan is the plan of the build that would be made. Without a target all
+	// stages are looked at.
+	Plan PlanOptions
+	// Bases finds base images. One that it has not (image.ErrNotFound) is
+	// left out of account; nil has none.
+	Bases Bases
+	Pull  PullPolicy
+}
+
+// Check asks all rules about a Dockerfile and builds nothing. The error is what
+// would stop a build before its first step, a *parser.Error; the warnings are
+// what was found until then, in the order in which BuildKit finds them.
+func Check(ctx context.Context, req CheckRequest) ([]parser.Warning, error) {
+	l := newLinter(req.Dockerfile, lintInput{plan: req.Plan, ignore: req.Ignore})
+	l.found = append(l.found, req.Dockerfile.Warnings...)
+	l.plan.AllStages = req.Plan.Target == ""
+	l.froms()
+	g, err := l.findBases(ctx, req)
+	if err == nil {
+		err = l.graph(g)
+	}
+	l.unusedArgs()
+	if err == nil {
+		err = violation(req.Dockerfile, l.found)
+	}
+	return l.found, err
+}
+
+// findBases makes the graph and looks its base images up. As in a build their
+// triggers may bring in more.
+func (l *linter) findBases(ctx context.Context, req CheckRequest) (*Graph, error) {
+	l.plan.Triggers = map[string][]string{}
+	for range maxReplans {
+		g, err := Plan(l.df, l.plan)
+		if err != nil {
+			return nil, err
+		}
+		more := false
+		l.bases = map[int]*image.Image{}
+		for _, s := range g.Bases() {
+			img, err := l.base(ctx, req, s)
+			if err != nil {
+				return nil, l.place(s, err)
+			}
+			if img == nil {
+				continue
+			}
+			l.bases[s.ID] = img
+			if _, known := l.plan.Triggers[s.Base]; !known && len(img.Config.Config.OnBuild) > 0 {
+				l.plan.Triggers[s.Base], more = img.Config.Config.OnBuild, true
+			}
+		}
+		if !more {
+			return g, nil
+		}
+	}
+	return nil, errTriggers
+}
+
+func (l *linter) base(ctx context.Context, req CheckRequest, s *Step) (*image.Image, error) {
+	if req.Bases == nil {
+		return nil, nil
+	}
+	ref, err := image.ParseRef(s.Base)
+	if err != nil {
+		return nil, err
+	}
+	img, err := req.Bases.Image(ctx, ref, s.Platform, req.Pull)
+	if errors.Is(err, image.ErrNotFound) {
+		return nil, nil
+	}
+	return img, err
+}
+
+// lint tells of everything that the rules find in the build's stages. Its
+// error is that of an instruction which cannot be carried out, known before
+// the first one is, or of a Dockerfile that wants no warnings.
+func (r *run) lint() error {
+	df := r.graph.Dockerfile
+	l := newLinter(df, lintInput{plan: r.req.Plan, bases: r.bases, ignore: r.req.Ignore})
+	l.found = append(l.found, df.Warnings...)
+	l.froms()
+	err := l.graph(r.graph)
+	l.unusedArgs()
+	for _, w := range l.found {
+		if slices.Contains(r.warnings, w) {
+			continue
+		}
+		r.event(Event{Kind: Warned, Text: w.Msg, Rule: w.Rule, Range: w.Range})
+		r.warnings = append(r.warnings, w)
+	}
+	if err != nil {
+		return err
+	}
+	return violation(df, r.warnings)
+}
