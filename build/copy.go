@@ -235,6 +235,12 @@ func (t *transfer) prepare(l *landing, own *owner) (string, error) {
 func (t *transfer) landItem(l *landing, from opener, it *item, to string, own *owner, group int) error {
 	e := *it.entry
 	e.Name, e.Digest = to, it.digest
+	if e.ModTime.IsZero() {
+		e.ModTime = l.now // a stage's root, which has no entry
+	}
+	if e.Type == typeBlock {
+		e.Type = typeChar // BuildKit's copier loses this bit along with that of sockets
+	}
 	if own != nil {
 		e.UID, e.GID = own.uid, own.gid
 	}

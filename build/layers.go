@@ -429,6 +429,7 @@ func (l *layerBytes) store(also io.Writer, produce func(*layer.Writer) error) (l
 		sink = io.MultiWriter(blob, also)
 	}
 	w := layer.NewWriter(sink)
+	w.KeepXattrs(layer.BuiltXattr)
 	if err := produce(w); err != nil {
 		return ly, false, err
 	}

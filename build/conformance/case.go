@@ -165,11 +165,15 @@ func contextFile(name string, text []byte) (string, []byte, error) {
 	return base, data, err
 }
 
-var fromBase = regexp.MustCompile(`(?im)^from +(--\S+ +)*base\b|--from=base\b|from=base\b`)
+var (
+	fromBase = regexp.MustCompile(`(?im)^from +(--\S+ +)*base\b|\bfrom=base\b`)
+	ownBase  = regexp.MustCompile(`(?im)^from .* as base\b`)
+)
 
 func (f *Fixture) makeImages() error {
 	_, own := f.files["images/base.tree"]
-	if !own && fromBase.MatchString(f.files["Dockerfile"]+f.files["ctx/Dockerfile"]) {
+	text := f.files["Dockerfile"] + f.files["ctx/Dockerfile"]
+	if !own && fromBase.MatchString(text) && !ownBase.MatchString(text) {
 		t, config, err := Base()
 		if err != nil {
 			return err

@@ -29,6 +29,9 @@ func ReadKnown(file string) (Known, error) {
 	return k, nil
 }
 
+// Has reports whether a difference of a builder is known for a case.
+func (k Known) Has(builder, name string) bool { return k[builder+" "+name] != "" }
+
 // Judge compares a difference with what is known of the builder and the case.
 // The verdict is for people; an error says that the two do not agree.
 func (k Known) Judge(builder, name, difference string) (verdict string, err error) {

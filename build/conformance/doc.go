@@ -38,8 +38,8 @@
 //
 // A path, a target or a value with blanks or bytes that are not printable is
 // a quoted Go string. "= PATH" makes a hard link; "@SECONDS" is the
-// modification time. In want, times after the year 2000 are left out: those are
-// the test's own. A file of more than 64 bytes is sha256:DIGEST size:N there.
+// modification time. In want, times after the year 2000 are left out, which are
+// the test's own, and those of directories, which BuildKit does not always keep. A file of more than 64 bytes is sha256:DIGEST size:N there.
 //
 // Where a tree is written to be made, mode and owner may be missing (0755 for
 // directories, 0644 for what else there is, 0:0), zeros:N is a file of N

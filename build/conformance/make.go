@@ -121,11 +121,11 @@ func (t Tree) WriteTar(w io.Writer) error {
 		if h.Typeflag == 0 {
 			return fmt.Errorf("%s: a tar has no %s", e.Path, e.Type)
 		}
-		if e.Time.IsZero() {
-			h.ModTime = time.Now()
-		}
 		if e.Same != "" {
-			h.Typeflag, h.Linkname = tar.TypeLink, e.Same
+			t.linkTo(&h, e.Same)
+		}
+		if h.ModTime.IsZero() {
+			h.ModTime = time.Now()
 		}
 		if e.Type == "dir" && !strings.HasSuffix(h.Name, "/") {
 			h.Name += "/"
@@ -147,6 +147,20 @@ func (t Tree) WriteTar(w io.Writer) error {
 		}
 	}
 	return tw.Close()
+}
+
+// linkTo makes a header that of a hard link, with the metadata of the file:
+// some builders set them again.
+func (t Tree) linkTo(h *tar.Header, name string) {
+	for _, first := range t {
+		if first.Path == name {
+			h.Mode, h.Uid, h.Gid, h.ModTime = first.Mode, first.UID, first.GID, first.Time
+			if first.Same != "" {
+				t.linkTo(h, first.Same)
+			}
+		}
+	}
+	h.Typeflag, h.Linkname = tar.TypeLink, name
 }
 
 // errNeeds is in the error for what this machine does not have.

@@ -57,7 +57,7 @@ func (e Entry) String() string {
 	for _, k := range slices.Sorted(maps.Keys(e.Xattrs)) {
 		words = append(words, k+"="+strconv.Quote(e.Xattrs[k]))
 	}
-	if !e.Time.IsZero() && e.Time.Year() < ours {
+	if e.Type != "dir" && !e.Time.IsZero() && e.Time.Year() < ours {
 		at := fmt.Sprintf("@%d", e.Time.Unix())
 		if ns := e.Time.Nanosecond(); ns != 0 {
 			at += fmt.Sprintf(".%09d", ns)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ type Writer struct {
 	copier  *copier
 	content *contentHash
 	toc     TOC
+	keep    func(xattr string) bool
 }
 
 // countingWriter buffers and counts what passes through it.
@@ -50,6 +52,10 @@ func NewWriter(w io.Writer) *Writer {
 	return &Writer{out: out, tar: tar.NewWriter(out), copier: newCopier(), content: newContentHash()}
 }
 
+// KeepXattrs has the writer leave out every extended attribute that keep is false
+// for.
+func (w *Writer) KeepXattrs(keep func(name string) bool) { w.keep = keep }
+
 // Write adds a file. body holds the e.Size bytes of a regular file, and may be nil
 // where there are none. A digest that e already has is trusted, otherwise it is
 // computed. Parts that an entry of its type does not have are left out, and
@@ -64,10 +70,24 @@ func (w *Writer) Write(e Entry, body io.Reader) error {
 		return fmt.Errorf("write %q: %w", e.Name, err)
 	}
 	e.ModTime = time.Unix(e.ModTime.Unix(), 0).UTC()
+	e.Xattrs = w.kept(e.Xattrs)
 	if err := w.write(&e, body); err != nil {
 		return fmt.Errorf("write %q: %w", e.Name, err)
 	}
 	return nil
+}
+
+// kept gives the attributes that are to be written, all of them or a copy.
+func (w *Writer) kept(xattrs map[string]string) map[string]string {
+	if w.keep == nil || len(xattrs) == 0 {
+		return xattrs
+	}
+	kept := maps.Clone(xattrs)
+	maps.DeleteFunc(kept, func(name, _ string) bool { return !w.keep(name) })
+	if len(kept) == 0 {
+		return nil
+	}
+	return kept
 }
 
 // Whiteout adds the deletion of path in the layers below.

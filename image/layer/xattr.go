@@ -14,6 +14,11 @@ const (
 	defaultACL = "system.posix_acl_default"
 )
 
+// BuiltXattr reports whether BuildKit writes an extended attribute into the layers
+// that it builds: those of file capabilities alone. What is in the layers below
+// stays as it is.
+func BuiltXattr(name string) bool { return name == capability }
+
 // KeepXattr reports whether an extended attribute belongs in an image: file
 // capabilities, POSIX access lists and user attributes do. What the host's own
 // machinery keeps in attributes (security labels, overlayfs, trusted.*) does not.
