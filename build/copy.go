@@ -32,7 +32,7 @@ type document struct{ name, body string }
 
 // expandTransfer settles what a COPY or ADD says.
 func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
-	t := &transfer{keyword: in.Keyword()}
+	t := &transfer{keyword: in.Keyword()} // --exclude takes no variables
 	var p parser.Transfer
 	switch in := in.(type) {
 	case *parser.Copy:
@@ -62,7 +62,7 @@ func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
 		return nil, err
 	}
 	t.link = p.Link && t.chmod.text == "" // BuildKit drops --link beside --chmod
-	if n := chownByName(t.chown); p.Link && n {
+	if p.Link && parseOwnership(t.chown).byName() {
 		return nil, &Hinted{fmt.Errorf("--chown=%s: user and group names can't be resolved when used with --link", t.chown), "use numeric uid[:gid] instead"}
 	}
 	return t, nil
@@ -125,14 +125,11 @@ func (t *transfer) selectors() ([]source, error) {
 		if !pivot {
 			dir, pattern = "", s.path
 		}
-		if pattern = clean(pattern); !hasWildcards(dir) && !hasWildcards(pattern) {
-			s.required = path.Join(clean(dir), pattern)
+		if !hasWildcards(dir) && !hasWildcards(pattern) {
+			s.required = path.Join("/", dir, pattern)
 		}
 		s.path = "/" + dir
-		if pattern == "" {
-			continue // the whole directory
-		}
-		if s.include, err = parser.NewIgnore([]string{pattern}); err != nil {
+		if s.include, err = parser.NewIgnore([]string{clean(pattern)}); err != nil {
 			return nil, fmt.Errorf("--parents: %w", err)
 		}
 	}

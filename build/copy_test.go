@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,11 @@ func land(t *testing.T, instr, workdir string, context_, below fakeTree) (made [
 	}
 	var own *owner
 	if tr.chown != "" {
-		o, _ := ownerOf(tr.chown, []byte("bob:x:5:6::/:/bin/sh\n"), []byte("staff:x:50:\n"))
+		value := strings.NewReplacer("bob", "5", "staff", "50").Replace(tr.chown)
+		o, _, err := parseOwnership(value).resolve(ctx, nil)
+		if err != nil {
+			return nil, nil, err
+		}
 		own = &o
 	}
 	l := newLanding(below.lookup, time.Unix(0, 0))
@@ -309,26 +314,47 @@ func TestDestination(t *testing.T) {
 	}
 }
 
-func TestOwnerOf(t *testing.T) {
-	passwd, group := []byte("root:x:0:0\nbob:x:5:6:::\n"), []byte("staff:x:50:\n")
-	for _, tt := range []struct {
-		value   string
-		want    owner
-		unknown int
+func TestParseOwnership(t *testing.T) {
+	for value, want := range map[string]struct {
+		user, group string
+		byName      bool
 	}{
-		{"bob", owner{5, 6}, 0},
-		{"bob:staff", owner{5, 50}, 0},
-		{"7", owner{7, 7}, 0},
-		{"7:8", owner{7, 8}, 0},
-		{"root", owner{0, 0}, 0},
-		{"bob:", owner{5, 6}, 0},
-		{"7:staff", owner{7, 50}, 0},
-		{"nobody", owner{0, 0}, 1},
-		{"bob:nope", owner{5, 6}, 1},
+		"bob":        {"bob", "", true},
+		"bob:staff":  {"bob", "staff", true},
+		"7":          {"7", "", false},
+		"7:8":        {"7", "8", false},
+		"root":       {"0", "", false},
+		"bob:":       {"bob", "", true},
+		"7:staff":    {"7", "staff", true},
+		":staff":     {"0", "staff", true},
+		":root":      {"0", "0", false},
+		"-2":         {"4294967294", "", false},
+		"-1":         {"0", "", false},
+		"2147483648": {"2147483648", "", true}, // a name, too large for a number
 	} {
-		got, unknown := ownerOf(tt.value, passwd, group)
-		if got != tt.want || len(unknown) != tt.unknown {
-			t.Errorf("ownerOf(%q) = %v, %v; want %v", tt.value, got, unknown, tt.want)
+		o := parseOwnership(value)
+		text := func(a account) string {
+			if a.name != "" {
+				return a.name
+			}
+			return strconv.Itoa(a.id)
+		}
+		group := ""
+		if o.group != nil {
+			group = text(*o.group)
+		}
+		if text(o.user) != want.user || group != want.group || o.byName() != want.byName {
+			t.Errorf("%s is %s:%s, by name %v", value, text(o.user), group, o.byName())
+		}
+	}
+}
+
+func TestFindLine(t *testing.T) {
+	file := []byte("root:x:0:0\n#bob:x:1:1\n\nshort:x:5\n  bob:x:5:6:::\nbob:x:7:8\nodd:x:y:9\n")
+	for name, want := range map[string]string{"bob": "5:6", "short": "5:0", "root": "0:0", "odd": "0:9", "nobody": "0:0"} {
+		f := findLine(file, name)
+		if got := fmt.Sprintf("%d:%d", idAt(f, 2), idAt(f, 3)); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -68,17 +69,28 @@ func (t *layerTree) linkID(p string, e *layer.Entry) string {
 }
 
 // readFile reads a whole file of a root filesystem through its links, at most
-// limit bytes; a file that is not there is empty.
+// limit bytes; a file that is not there is empty, and so is any of a tree that
+// is nil.
 func (t *layerTree) readFile(ctx context.Context, p string, limit int64) ([]byte, error) {
+	if t == nil {
+		return nil, nil
+	}
 	at, err := resolve(t.lookup, p)
+	if errors.Is(err, errNotDir) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil, nil //nolint:nilerr // a passwd file behind a broken path is as good as none
+		return nil, err
 	}
 	e, err := t.lookup(at)
-	if err != nil || e.Type != typeReg {
-		return nil, nil //nolint:nilerr // the same
-	}
-	if e.Size > limit {
+	switch {
+	case isNotExist(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case e.Type != typeReg:
+		return nil, fmt.Errorf("open /%s: not a regular file", p)
+	case e.Size > limit:
 		return nil, fmt.Errorf("/%s is larger than %d bytes", p, limit)
 	}
 	r, err := t.open(ctx, at, e)

@@ -115,13 +115,12 @@ func (o *copyOp) selectFiles(ctx context.Context) error {
 // spot tells what of the tree below decides where the files land: from the
 // memo, or by landing them on the tree's table of contents.
 func (o *copyOp) spot(ctx context.Context, sources digest.Digest) (spot, error) {
-	if o.t.link && !chownByName(o.t.chown) {
-		s := spot{}
-		if o.t.chown != "" {
-			own, _ := ownerOf(o.t.chown, nil, nil)
-			s.Owner = own.String()
+	if o.t.link {
+		own, err := o.owner(ctx, nil)
+		if err != nil || own == nil {
+			return spot{}, err
 		}
-		return s, nil
+		return spot{Owner: own.String()}, nil
 	}
 	parent, err := o.state.contents(ctx)
 	if err != nil {
@@ -179,7 +178,7 @@ func (o *copyOp) land(ctx context.Context) (*landing, spot, error) {
 
 // lazyTree is the tree below a transfer, unless nothing of it matters.
 func (r *run) lazyTree(ctx context.Context, layers []image.Layer, t *transfer) (*layerTree, error) {
-	if t.link && !chownByName(t.chown) {
+	if t.link {
 		return nil, nil
 	}
 	return r.bytes.tree(ctx, layers)
@@ -190,30 +189,27 @@ func (o *copyOp) owner(ctx context.Context, below *layerTree) (*owner, error) {
 	if o.t.chown == "" {
 		return nil, nil
 	}
-	passwd, group, err := o.r.userFiles(ctx, below, chownByName(o.t.chown))
+	who := parseOwnership(o.t.chown)
+	if who.byName() && len(o.state.Layers) == 0 {
+		return nil, noAccounts("--chown=" + o.t.chown)
+	}
+	own, unknown, err := who.resolve(ctx, below)
 	if err != nil {
 		return nil, err
 	}
-	own, unknown := ownerOf(o.t.chown, passwd, group)
 	for _, name := range unknown {
 		o.r.warn(o.step, fmt.Sprintf("--chown=%s: the image has no %s; as with BuildKit, root owns the files", o.t.chown, name))
 	}
 	return &own, nil
 }
 
-func (o owner) String() string { return fmt.Sprintf("%d:%d", o.uid, o.gid) }
-
-// userFiles reads the files that name users and groups, if names are to be looked up.
-func (r *run) userFiles(ctx context.Context, t *layerTree, wanted bool) (passwd, group []byte, err error) {
-	if !wanted || t == nil {
-		return nil, nil, nil
-	}
-	if passwd, err = t.readFile(ctx, "etc/passwd", maxUserFile); err != nil {
-		return nil, nil, err
-	}
-	group, err = t.readFile(ctx, "etc/group", maxUserFile)
-	return passwd, group, err
+// noAccounts is the error for names where there is no root filesystem at all
+// to look them up in.
+func noAccounts(what string) error {
+	return &Hinted{fmt.Errorf("%s: the stage is empty, and has no /etc/passwd and /etc/group to find names in", what), "use numbers: uid[:gid]"}
 }
+
+func (o owner) String() string { return fmt.Sprintf("%d:%d", o.uid, o.gid) }
 
 func (o *copyOp) run(ctx context.Context, out *output) error {
 	l, _, err := o.land(ctx)
@@ -274,13 +270,13 @@ func (o *workdirOp) land(ctx context.Context) (*landing, spot, error) {
 	if err != nil {
 		return nil, spot{}, err
 	}
-	own := owner{}
-	if user := o.state.Config.Config.User; user != "" {
-		passwd, group, err := o.r.userFiles(ctx, below, chownByName(user))
-		if err != nil {
-			return nil, spot{}, err
-		}
-		own, _ = ownerOf(user, passwd, group)
+	who := parseOwnership(o.state.Config.Config.User)
+	if who.byName() && len(o.state.Layers) == 0 {
+		return nil, spot{}, noAccounts("USER " + o.state.Config.Config.User)
+	}
+	own, _, err := who.resolve(ctx, below)
+	if err != nil {
+		return nil, spot{}, err
 	}
 	l := newLanding(below.lookup, o.r.now())
 	if _, err := l.mkdirAll(o.dir, 0o755, &own); err != nil {

@@ -1,64 +1,112 @@
 package build
 
 import (
+	"bytes"
+	"context"
+	"math"
 	"strconv"
 	"strings"
 )
 
-// ownerOf resolves the value of --chown, or a USER that WORKDIR's directories
-// belong to, as BuildKit does: a number stands for itself and its group, a
-// name is looked up, and a name that nobody has is 0. unknown lists such names.
-func ownerOf(value string, passwd, group []byte) (o owner, unknown []string) {
-	user, grp, hasGroup := strings.Cut(value, ":")
-	if id, ok := numericID(user); ok {
-		o = owner{id, id}
-	} else if f := findLine(passwd, user, 4); f != nil {
-		o = owner{idOf(f[2]), idOf(f[3])}
-	} else {
-		unknown = append(unknown, "user "+user)
-	}
-	if !hasGroup || grp == "" {
-		return o, unknown
-	}
-	if id, ok := numericID(grp); ok {
-		o.gid = id
-	} else if f := findLine(group, grp, 3); f != nil {
-		o.gid = idOf(f[2])
-	} else {
-		unknown = append(unknown, "group "+grp)
-	}
-	return o, unknown
+// ownership is the value of --chown, or the USER that WORKDIR's directories
+// belong to.
+type ownership struct {
+	user  account
+	group *account // nil: that of the user
 }
 
-// numericID reads an id; "root" is 0 even in an image without a passwd file.
-func numericID(s string) (int, bool) {
-	if s == "root" {
-		return 0, true
+// account is a user or a group: a number, or a name that the image's files explain.
+type account struct {
+	name string
+	id   int
+}
+
+// parseOwnership reads USER[:GROUP] as BuildKit does: "root" and nothing at
+// all are 0 in any image.
+func parseOwnership(value string) ownership {
+	user, group, _ := strings.Cut(value, ":")
+	o := ownership{user: parseAccount(user)}
+	if group != "" {
+		a := parseAccount(group)
+		o.group = &a
+	}
+	return o
+}
+
+func parseAccount(s string) account {
+	if s == "" || s == "root" {
+		return account{}
 	}
 	id, err := strconv.ParseInt(s, 10, 32)
-	return int(id), err == nil && id >= 0
+	if err != nil {
+		return account{name: s}
+	}
+	return account{id: chowned(id)}
 }
 
-func idOf(s string) int {
-	id, _ := strconv.Atoi(s)
-	return id
+// chowned is what chown(2) makes of an id on a new file: -1 leaves it root's.
+func chowned(id int64) int {
+	if uint32(id) == math.MaxUint32 {
+		return 0
+	}
+	return int(uint32(id))
 }
 
-// findLine finds the line of a passwd or group file by its name.
-func findLine(file []byte, name string, fields int) []string {
-	for line := range strings.Lines(string(file)) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) >= fields && f[0] == name {
+// byName reports whether the image's files are needed.
+func (o ownership) byName() bool {
+	return o.user.name != "" || o.group != nil && o.group.name != ""
+}
+
+// resolve looks the names up in a tree. A user that nobody is is 0, such a
+// group that of the user; unknown lists both.
+func (o ownership) resolve(ctx context.Context, t *layerTree) (own owner, unknown []string, err error) {
+	own = owner{o.user.id, o.user.id}
+	if name := o.user.name; name != "" {
+		passwd, err := t.readFile(ctx, "etc/passwd", maxUserFile)
+		if err != nil {
+			return own, nil, err
+		}
+		if f := findLine(passwd, name); f != nil {
+			own = owner{idAt(f, 2), idAt(f, 3)}
+		} else {
+			unknown = append(unknown, "user "+name)
+		}
+	}
+	if o.group == nil {
+		return own, unknown, nil
+	}
+	if o.group.name == "" {
+		own.gid = o.group.id
+		return own, unknown, nil
+	}
+	group, err := t.readFile(ctx, "etc/group", maxUserFile)
+	if err != nil {
+		return own, nil, err
+	}
+	if f := findLine(group, o.group.name); f != nil {
+		own.gid = idAt(f, 2)
+	} else {
+		unknown = append(unknown, "group "+o.group.name)
+	}
+	return own, unknown, nil
+}
+
+// idAt reads the id in a field of a line; what is no number is 0.
+func idAt(fields []string, i int) int {
+	if i >= len(fields) {
+		return 0
+	}
+	id, _ := strconv.ParseInt(fields[i], 10, 64)
+	return chowned(id)
+}
+
+// findLine finds the first line of a passwd or group file by its name.
+func findLine(file []byte, name string) []string {
+	for line := range bytes.Lines(file) {
+		f := strings.Split(string(bytes.TrimSpace(line)), ":")
+		if f[0] == name {
 			return f
 		}
 	}
 	return nil
-}
-
-// chownByName reports whether resolving the value needs the image's files.
-func chownByName(value string) bool {
-	user, group, _ := strings.Cut(value, ":")
-	_, u := numericID(user)
-	_, g := numericID(group)
-	return value != "" && (!u || group != "" && !g)
 }

@@ -3,7 +3,9 @@ package build
 import (
 	"context"
 	"fmt"
+	"path"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image/layer"
@@ -63,7 +65,8 @@ type source struct {
 	// include, if set, selects paths below; directories on the way to them come
 	// along. exclude leaves out what it matches, and what is below that.
 	include, exclude *parser.Ignore
-	// required is a path that must be there; "" for none.
+	// required, if set, is a path that must be among what is selected: itself or
+	// something that begins with it.
 	required string
 }
 
@@ -80,11 +83,6 @@ func plainSources(paths ...string) []source {
 func selectSources(ctx context.Context, t tree, sources []source) (*selection, error) {
 	s := &selection{tree: t}
 	for _, src := range sources {
-		if src.required != "" {
-			if _, _, err := find(t, src.required); err != nil {
-				return nil, err
-			}
-		}
 		names, err := glob(t, src.path)
 		if err != nil {
 			return nil, err
@@ -93,6 +91,9 @@ func selectSources(ctx context.Context, t tree, sources []source) (*selection, e
 			m, err := matchTree(ctx, t, name, src)
 			if err != nil {
 				return nil, err
+			}
+			if src.required != "" && !m.selects(t, src.required) {
+				return nil, notFound(t, clean(src.required))
 			}
 			s.matches = append(s.matches, m)
 		}
@@ -122,10 +123,28 @@ func find(t tree, name string) (at string, e *layer.Entry, err error) {
 	if !isNotExist(err) {
 		return at, e, err
 	}
+	return "", nil, notFound(t, name)
+}
+
+func notFound(t tree, name string) error {
 	if mt, ok := t.(missingError); ok {
-		return "", nil, mt.missing(name)
+		return mt.missing(name)
 	}
-	return "", nil, fmt.Errorf("%q: not found", "/"+name)
+	return fmt.Errorf("%q: not found", "/"+name)
+}
+
+// selects reports whether a path that begins with prefix is selected itself.
+// A match that is a link has nothing below it, though its target may have.
+func (m match) selects(t tree, prefix string) bool {
+	dir, base := path.Split(m.name)
+	if at, err := resolve(t.lookup, dir); err == nil {
+		if e, err := t.lookup(join(at, base)); err == nil && e.Type == typeSymlink {
+			return false
+		}
+	}
+	return slices.ContainsFunc(m.items[1:], func(it item) bool {
+		return !it.passing && strings.HasPrefix("/"+join(m.name, it.rel), prefix)
+	})
 }
 
 // matchTree walks what one source path stands for.
