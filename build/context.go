@@ -275,6 +275,9 @@ func (c *contextTree) names(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.listing == nil {
+		return nil, fmt.Errorf("/%s: %w", dir, errNotDir)
+	}
 	if err := c.read(dir, n); err != nil {
 		return nil, err
 	}

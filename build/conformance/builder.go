@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,13 @@ func program(ctx context.Context, dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok && !bytes.Contains(out, []byte("\ngoroutine ")) {
 		return &Refused{string(out)}
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
 }
 
 // Ocibuild builds with the program ocibuild of the PATH, with a store of its own in dir.
