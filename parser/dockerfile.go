@@ -16,6 +16,8 @@ type Dockerfile struct {
 	Warnings []Warning // of the text alone, in the order of their finding, without those that a check directive skips
 	Syntax   string    // the frontend a syntax directive asks for, or empty
 	Check    Check     // what a check directive asks for
+
+	syntaxAt Range // of the syntax directive
 }
 
 // Stage is one FROM and what follows it.

@@ -29,6 +29,15 @@ func (l *linter) warnAt(at Range, check Check, rule, msg string) {
 	}
 }
 
+// syntax warns of a file that is written for another frontend. It is read as a
+// Dockerfile all the same.
+func (l *linter) syntax(d *Dockerfile) {
+	if d.foreign() {
+		l.warnAt(d.syntaxAt, l.check, "ForeignSyntax", fmt.Sprintf(
+			"The frontend %s is not used: ocibuild reads the file as a Dockerfile itself. Remove the syntax line, or write # syntax=docker/dockerfile:1", d.Syntax))
+	}
+}
+
 // continuations takes over the line parser's warnings, which are all of one
 // kind.
 func (l *linter) continuations(found []parser.Warning) {

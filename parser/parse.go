@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"strings"
-	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
@@ -14,6 +13,9 @@ import (
 type Options struct {
 	// Check stands in for what the file's own check directive says.
 	Check *Check
+	// Syntax stands in for what the file's own syntax directive says, as the
+	// build argument BUILDKIT_SYNTAX does.
+	Syntax string
 }
 
 // Parse is Options.Parse with the zero Options.
@@ -25,23 +27,30 @@ func Parse(file string, text []byte) (*Dockerfile, error) { return Options{}.Par
 // was found before it, for its Warnings.
 func (o Options) Parse(file string, text []byte) (*Dockerfile, error) {
 	d := &Dockerfile{File: file, Lines: splitLines(text)}
-	if err := d.readDirectives(text, o.Check); err != nil {
+	if err := d.readDirectives(text, o); err != nil {
 		return d, locate(err, file, Range{1, 1})
 	}
-	result, err := cutLines(file, text)
+	l := &linter{check: d.Check}
+	err := d.read(l, text)
+	d.Warnings = l.warnings
+	return d, d.foreignError(err)
+}
+
+// read reads all but the directives.
+func (d *Dockerfile) read(l *linter, text []byte) error {
+	l.syntax(d)
+	result, err := cutLines(d.File, text)
 	if err != nil {
-		return d, err
+		return err
 	}
 	d.Escape = result.EscapeToken
-	l := &linter{check: d.Check}
 	l.continuations(result.Warnings)
-	err = d.convert(l, result.AST.Children)
-	if err == nil {
-		l.stageNames(d.Stages)
-		l.casing()
+	if err := d.convert(l, result.AST.Children); err != nil {
+		return err
 	}
-	d.Warnings = l.warnings
-	return d, err
+	l.stageNames(d.Stages)
+	l.casing()
+	return nil
 }
 
 // convert makes the instructions of a file from its lines.
@@ -166,39 +175,4 @@ func lineHint(msg string) string {
 		}
 	}
 	return ""
-}
-
-// readDirectives reads the comments that mean something: they stand before
-// everything else, once each.
-func (d *Dockerfile) readDirectives(text []byte, instead *Check) error {
-	var p parser.DirectiveParser
-	for i, line := range d.Lines {
-		at := Range{i + 1, i + 1}
-		directive, err := p.ParseLine([]byte(strings.TrimLeftFunc(line, unicode.IsSpace)))
-		if err != nil {
-			return locate(refuse("remove this one", "%v", err), d.File, at)
-		}
-		if directive == nil {
-			break
-		}
-		if v := directive.Value; directive.Name == "escape" && v != `\` && v != "`" {
-			err := refuse("write # escape=` or # escape=\\", "invalid escape token '%s' does not match ` or \\", v)
-			return locate(err, d.File, at)
-		}
-	}
-	d.Syntax, _, _, _ = parser.DetectSyntax(text)
-	if instead != nil {
-		d.Check = *instead
-		return nil
-	}
-	option, _, at, ok := parser.ParseDirective("check", text)
-	if !ok {
-		return nil
-	}
-	check, err := ParseCheck(option)
-	if err != nil {
-		return locate(err, d.File, Range{at[0].Start.Line, at[0].Start.Line})
-	}
-	d.Check = check
-	return nil
 }

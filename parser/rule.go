@@ -122,6 +122,10 @@ var rules = []Rule{
 		Description: "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release",
 	},
 	{
+		Name: "ForeignSyntax", Own: true,
+		Description: "The syntax directive should name docker/dockerfile, the frontend whose language is read here",
+	},
+	{
 		Name: "UnusedBuildArg", Own: true,
 		Description: "Build arguments should be declared by an ARG",
 	},

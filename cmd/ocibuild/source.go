@@ -36,7 +36,7 @@ func (c *buildCommand) readSource(s *session) (*source, error) {
 		return src, err
 	}
 	var err error
-	if src.dockerfile, err = (parser.Options{Check: c.rules}).Parse(src.name, src.text); err != nil {
+	if src.dockerfile, err = (parser.Options{Check: c.rules, Syntax: c.args["BUILDKIT_SYNTAX"]}).Parse(src.name, src.text); err != nil {
 		return src, err
 	}
 	src.ignore, err = c.readIgnore(src.name)
