@@ -107,6 +107,8 @@ func (p *plan) code(c *coder) {
 		c.text(&d.Path)
 		c.number(&d.Mode)
 		c.number(&d.Dev)
+		c.number(&d.UID)
+		c.number(&d.GID)
 	})
 	list(c, &p.Masked, c.text)
 	list(c, &p.Readonly, c.text)
@@ -120,6 +122,12 @@ func (p *plan) code(c *coder) {
 	c.number(&p.Permitted)
 	c.number(&p.Effective)
 	c.number(&p.Inheritable)
+	c.number(&p.Ambient)
+	list(c, &p.Limits, func(l *planLimit) {
+		c.number(&l.Resource)
+		c.number(&l.Soft)
+		c.number(&l.Hard)
+	})
 	list(c, &p.Args, c.text)
 	list(c, &p.Environ, c.text)
 }

@@ -50,6 +50,11 @@ func takeIdentity(p *plan) error {
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EDQUOT && err != unix.EPERM {
 		return fmt.Errorf("join session keyring: %w", err)
 	}
+	for _, l := range p.Limits {
+		if err := l.set(); err != nil {
+			return err
+		}
+	}
 	if err := dropBounding(p.Bounding); err != nil {
 		return fmt.Errorf("drop capabilities from bounding set: %w", err)
 	}
@@ -72,6 +77,26 @@ func giveOutput(fd int, uid uint64) error {
 		return nil
 	}
 	return unix.Fchown(fd, int(uid), -1)
+}
+
+// set limits this process, and so the command. A system call, because the
+// command does not inherit a limit of open files that Go has set for itself.
+func (l planLimit) set() error {
+	err := unix.Setrlimit(int(l.Resource), &unix.Rlimit{Cur: l.Soft, Max: l.Hard})
+	if err == nil {
+		return nil
+	}
+	name := ""
+	for n, resource := range limits {
+		if resource == l.Resource {
+			name = strings.ToLower(strings.TrimPrefix(n, "RLIMIT_"))
+		}
+	}
+	var now unix.Rlimit
+	if errors.Is(err, unix.EPERM) && unix.Getrlimit(int(l.Resource), &now) == nil {
+		err = fmt.Errorf("it cannot be more than %d here", now.Max)
+	}
+	return fmt.Errorf("set resource limit %s: %w", name, err)
 }
 
 func dropBounding(keep uint64) error {
@@ -98,6 +123,12 @@ func setIDs(p *plan) error {
 		}
 		if err := raw(sysSetgroups, uintptr(len(p.Groups)), uintptr(unsafe.Pointer(&gids[0])), 0); err != nil {
 			return fmt.Errorf("set groups %v: %w", p.Groups, explainID(err))
+		}
+	}
+	if p.Ambient != 0 {
+		// Capabilities end with the uid 0 unless this is asked for, which lasts until the command starts.
+		if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("keep capabilities: %w", err)
 		}
 	}
 	gid, uid := uintptr(p.GID), uintptr(p.UID)
@@ -142,7 +173,18 @@ func setCapabilities(p *plan) error {
 			Inheritable: uint32(p.Inheritable & permitted >> shift),
 		}
 	}
-	return unix.Capset(&header, &want[0])
+	if err := unix.Capset(&header, &want[0]); err != nil {
+		return err
+	}
+	for c := uint(0); c < 64; c++ {
+		if p.Ambient&permitted&(1<<c) == 0 {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(c), 0, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -53,7 +53,7 @@
 //
 // # What it will not do
 //
-// It sets no cgroup limits, raises no resource limit and runs no hooks. It
+// It sets no cgroup limits and runs no hooks. It
 // refuses a spec that asks for what it does not carry out. It needs Linux
 // 5.12 (mount_setattr, openat2, overlay in user namespaces).
 package executor

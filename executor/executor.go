@@ -47,7 +47,7 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	if err := checkHostname(p.hostname()); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
-	h, err := detectHost()
+	h, err := detectHost(p)
 	if err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// detectHost looks at what a step's spec depends on.
-func detectHost() (Host, error) {
+// detectHost looks at what the spec of p depends on.
+func detectHost(p Process) (Host, error) {
 	ids, err := readIDMap("/proc/self/uid_map")
 	if err != nil {
 		return Host{}, fmt.Errorf("read id map: %w", err)
@@ -27,8 +27,45 @@ func detectHost() (Host, error) {
 	_, err = os.Stat("/proc/self/ns/cgroup")
 	h.CgroupNamespace = err == nil
 	var fs unix.Statfs_t
+	if p.Insecure {
+		if h.Capabilities, err = ownCapabilities(); err != nil {
+			return Host{}, fmt.Errorf("read own capabilities: %w", err)
+		}
+		h.FreeLoop = freeLoop()
+	}
 	h.CgroupV2 = h.CgroupNamespace && unix.Statfs("/sys/fs/cgroup", &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
 	return h, nil
+}
+
+// ownCapabilities are those that this process may use.
+func ownCapabilities() ([]string, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); err != nil {
+		return nil, err
+	}
+	mask := uint64(have[1].Effective)<<32 | uint64(have[0].Effective)
+	var names []string
+	for i, name := range capabilityNames {
+		if mask&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// freeLoop is the number of the loop device that the next one to ask for one gets.
+func freeLoop() int {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return 0
+	}
+	defer control.Close()
+	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 const (

@@ -32,6 +32,8 @@ type plan struct {
 	Permitted     uint64
 	Effective     uint64
 	Inheritable   uint64
+	Ambient       uint64
+	Limits        []planLimit
 	Args, Environ []string
 
 	trees []*os.File // what the mounts' Tree stand for; not sent, but inherited
@@ -56,10 +58,14 @@ type planMount struct {
 }
 
 type planDevice struct {
-	Path string
-	Mode uint64 // with the S_IF* bit
-	Dev  uint64
+	Path     string // below devTarget
+	Mode     uint64 // with the S_IF* bit
+	Dev      uint64
+	UID, GID uint64
 }
+
+// planLimit is one resource limit, by its RLIMIT_* number.
+type planLimit struct{ Resource, Soft, Hard uint64 }
 
 // compile brings a spec down to a plan, and refuses a spec that asks for more
 // than a plan can say.
@@ -98,6 +104,9 @@ func compile(s *specs.Spec) (*plan, error) {
 	if err := p.addCapabilities(s.Process.Capabilities); err != nil {
 		return nil, err
 	}
+	if err := p.addLimits(s.Process.Rlimits); err != nil {
+		return nil, err
+	}
 	return p, p.addNamespaces(s.Linux.Namespaces)
 }
 
@@ -113,15 +122,15 @@ func refuse(s *specs.Spec) error {
 	if !path.IsAbs(s.Process.Cwd) {
 		return fmt.Errorf("run spec: working directory %q is not absolute", s.Process.Cwd)
 	}
-	if s.Process.Capabilities == nil || len(s.Process.Capabilities.Ambient) > 0 {
-		return fmt.Errorf("run spec: capabilities must be set, and none ambient")
+	if s.Process.Capabilities == nil {
+		return fmt.Errorf("run spec: capabilities must be set")
 	}
 	for _, x := range []struct {
 		what  string
 		asked bool
 	}{
 		{"a terminal", s.Process.Terminal},
-		{"resource limits", len(s.Process.Rlimits) > 0 || s.Linux.Resources != nil},
+		{"cgroup limits", s.Linux.Resources != nil},
 		{"no_new_privs", s.Process.NoNewPrivileges},
 		{"an AppArmor profile", s.Process.ApparmorProfile != ""},
 		{"an SELinux label", s.Process.SelinuxLabel != "" || s.Linux.MountLabel != ""},
@@ -176,18 +185,44 @@ func (p *plan) addDevices(list []specs.LinuxDevice) error {
 		return fmt.Errorf("run spec: devices need a tmpfs on %s", devTarget)
 	}
 	for _, d := range list {
-		if d.Type != "c" || path.Dir(d.Path) != devTarget || d.UID != nil || d.GID != nil {
-			return fmt.Errorf("run spec: the native runner does not support the device %s", d.Path)
+		kind, ok := deviceTypes[d.Type]
+		if !ok || path.Clean(d.Path) != d.Path || !strings.HasPrefix(d.Path, devTarget+"/") {
+			return fmt.Errorf("run spec: the native runner does not support the device %s of type %q", d.Path, d.Type)
 		}
-		mode := uint64(0o666)
+		pd := planDevice{Path: d.Path, Mode: kind | 0o666, Dev: unix.Mkdev(uint32(d.Major), uint32(d.Minor))}
 		if d.FileMode != nil {
-			mode = uint64(d.FileMode.Perm())
+			pd.Mode = kind | uint64(d.FileMode.Perm())
 		}
-		p.Devices = append(p.Devices, planDevice{
-			Path: d.Path,
-			Mode: unix.S_IFCHR | mode,
-			Dev:  unix.Mkdev(uint32(d.Major), uint32(d.Minor)),
-		})
+		if d.UID != nil {
+			pd.UID = uint64(*d.UID)
+		}
+		if d.GID != nil {
+			pd.GID = uint64(*d.GID)
+		}
+		p.Devices = append(p.Devices, pd)
+	}
+	return nil
+}
+
+// deviceTypes are the types of nodes that a spec may ask for.
+var deviceTypes = map[string]uint64{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK}
+
+// limits are the resources that setrlimit(2) limits, by the names that a spec has for them.
+var limits = map[string]uint64{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
+	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK,
+	"RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE,
+	"RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS, "RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO,
+	"RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+func (p *plan) addLimits(list []specs.POSIXRlimit) error {
+	for _, l := range list {
+		resource, ok := limits[l.Type]
+		if !ok {
+			return fmt.Errorf("run spec: unknown resource limit %s", l.Type)
+		}
+		p.Limits = append(p.Limits, planLimit{resource, l.Soft, l.Hard})
 	}
 	return nil
 }
@@ -307,6 +342,7 @@ func (p *plan) addCapabilities(c *specs.LinuxCapabilities) error {
 		{&p.Permitted, c.Permitted},
 		{&p.Effective, c.Effective},
 		{&p.Inheritable, c.Inheritable},
+		{&p.Ambient, c.Ambient},
 	} {
 		for _, name := range set.names {
 			i := slices.Index(capabilityNames, name)

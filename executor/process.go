@@ -41,6 +41,13 @@ type Process struct {
 	Hostname   string   // "" is DefaultHostname
 	Network    string   // NetworkHost or NetworkNone
 	ExtraHosts []HostIP
+	ShmSize    int64 // of /dev/shm in bytes; 0 is 64 MiB
+	// Limits are what setrlimit(2) sets; all others are as they are for this process.
+	Limits []specs.POSIXRlimit
+	// Insecure gives the step all capabilities that this process has, the devices of
+	// the machine, /proc and /sys with nothing hidden or read-only in them.
+	Insecure bool
+	Devices  []specs.LinuxDevice // more nodes in /dev
 	// More mounts than the default ones, which they come after. Whatever its kind, a
 	// mount comes after one on a directory above it; of two with one target the
 	// later is made, Mounts, Binds and Files in this order.

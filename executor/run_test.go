@@ -431,7 +431,7 @@ func TestRunNetwork(t *testing.T) {
 func TestRunCgroup2(t *testing.T) {
 	needsRoot(t)
 	s := newStore(t)
-	h, err := detectHost()
+	h, err := detectHost(Process{})
 	if err != nil {
 		t.Fatal(err)
 	}

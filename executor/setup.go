@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/image/rootfs"
 	"golang.org/x/sys/unix"
@@ -292,11 +293,13 @@ var devLinks = [...][2]string{
 // made, as in a user namespace, the host's are bound later.
 func (s *setup) populateDev(dev int, devices []planDevice) error {
 	for _, d := range devices {
-		name := path.Base(d.Path)
-		err := unix.Mknodat(dev, name, uint32(d.Mode), int(d.Dev))
+		err := makeDevice(dev, d)
 		if err == unix.EPERM {
 			var source int
 			source, err = cloneTree(unix.AT_FDCWD, d.Path, false)
+			if err == unix.ENOENT {
+				continue // we may not make what the machine does not have
+			}
 			s.devices = append(s.devices, boundDevice{d.Path, source})
 		}
 		if err != nil {
@@ -312,6 +315,26 @@ func (s *setup) populateDev(dev int, devices []planDevice) error {
 		}
 	}
 	return nil
+}
+
+// makeDevice makes a node, and the directories that lead to it, in the new /dev.
+func makeDevice(dev int, d planDevice) error {
+	name := strings.TrimPrefix(d.Path, devTarget+"/")
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		if err := unix.Mkdirat(dev, name[:i], 0o755); err != nil && err != unix.EEXIST {
+			return err
+		}
+	}
+	if err := unix.Mknodat(dev, name, uint32(d.Mode), int(d.Dev)); err != nil {
+		return err
+	}
+	if d.UID == 0 && d.GID == 0 {
+		return nil
+	}
+	return unix.Fchownat(dev, name, int(d.UID), int(d.GID), unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // protect hides the paths that a step must not see and makes read-only those

@@ -1,8 +1,10 @@
 package executor
 
 import (
+	"fmt"
 	"os"
 	"slices"
+	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -47,6 +49,10 @@ type Host struct {
 	CgroupV2        bool // /sys/fs/cgroup is the unified hierarchy
 	UserNamespace   bool // we are in a user namespace: no sysfs of the host's network, no mknod
 	SingleID        bool // only one id is mapped: no tty group, no setgroups
+
+	// What an insecure step gets beyond the usual.
+	Capabilities []string // all that we have
+	FreeLoop     int      // the number of the first loop device that is not in use
 }
 
 // Spec describes the run of a process as an OCI runtime-spec value. It is pure:
@@ -61,11 +67,19 @@ func Spec(p Process, h Host) *specs.Spec {
 		Mounts:   slices.Concat(defaultMounts(p, h), p.Mounts),
 		Linux: &specs.Linux{
 			Namespaces:    namespaces(p, h),
-			Devices:       devices(),
-			MaskedPaths:   slices.Clone(maskedPaths),
-			ReadonlyPaths: slices.Clone(readonlyPaths),
+			Devices:       devices(p, h),
+			MaskedPaths:   hidden(p, maskedPaths),
+			ReadonlyPaths: hidden(p, readonlyPaths),
 		},
 	}
+}
+
+// hidden is a list of paths that is there for any but an insecure step.
+func hidden(p Process, paths []string) []string {
+	if p.Insecure {
+		return nil
+	}
+	return slices.Clone(paths)
 }
 
 func specProcess(p Process, h Host) *specs.Process {
@@ -81,18 +95,29 @@ func specProcess(p Process, h Host) *specs.Process {
 			user.AdditionalGids = append([]uint32{p.GID}, user.AdditionalGids...)
 		}
 	}
-	caps := &specs.LinuxCapabilities{Bounding: slices.Clone(defaultCapabilities)}
-	if p.UID == 0 {
-		caps.Effective = slices.Clone(defaultCapabilities)
-		caps.Permitted = slices.Clone(defaultCapabilities)
-	}
 	return &specs.Process{
 		User:         user,
 		Args:         slices.Clone(p.Args),
 		Env:          slices.Clone(p.Env),
 		Cwd:          cwd,
-		Capabilities: caps,
+		Capabilities: capabilities(p, h),
+		Rlimits:      slices.Clone(p.Limits),
 	}
+}
+
+func capabilities(p Process, h Host) *specs.LinuxCapabilities {
+	if p.Insecure {
+		return &specs.LinuxCapabilities{
+			Bounding: slices.Clone(h.Capabilities), Effective: slices.Clone(h.Capabilities), Permitted: slices.Clone(h.Capabilities),
+			Inheritable: slices.Clone(h.Capabilities), Ambient: slices.Clone(h.Capabilities),
+		}
+	}
+	caps := &specs.LinuxCapabilities{Bounding: slices.Clone(defaultCapabilities)}
+	if p.UID == 0 {
+		caps.Effective = slices.Clone(defaultCapabilities)
+		caps.Permitted = slices.Clone(defaultCapabilities)
+	}
+	return caps
 }
 
 func namespaces(p Process, h Host) []specs.LinuxNamespace {
@@ -111,10 +136,37 @@ func namespaces(p Process, h Host) []specs.LinuxNamespace {
 	return ns
 }
 
-func devices() []specs.LinuxDevice {
+// insecureDevices are what an insecure step has as well, as with BuildKit.
+var insecureDevices = []specs.LinuxDevice{
+	{Path: "/dev/kmsg", Type: "c", Major: 1, Minor: 11},
+	{Path: "/dev/cuse", Type: "c", Major: 10, Minor: 203},
+	{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229},
+	{Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232},
+	{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
+	{Path: "/dev/loop-control", Type: "c", Major: 10, Minor: 237},
+}
+
+// spareLoops is how many loop devices beyond the first free one a step sees.
+const spareLoops = 7
+
+// devices lists the nodes of /dev; of two with one path, the later.
+func devices(p Process, h Host) []specs.LinuxDevice {
 	list := slices.Clone(defaultDevices)
-	for i := range list {
+	if p.Insecure && !h.UserNamespace {
+		list = append(list, insecureDevices...)
+		for i := range h.FreeLoop + spareLoops + 1 {
+			list = append(list, specs.LinuxDevice{Path: fmt.Sprintf("/dev/loop%d", i), Type: "b", Major: 7, Minor: int64(i)})
+		}
+	}
+	for _, d := range p.Devices {
+		list = slices.DeleteFunc(list, func(o specs.LinuxDevice) bool { return o.Path == d.Path })
+		list = append(list, d)
+	}
+	for i, d := range list {
 		mode := os.FileMode(0o666)
+		if d.FileMode != nil {
+			mode = *d.FileMode
+		}
 		list[i].FileMode = &mode
 	}
 	return list
@@ -129,7 +181,7 @@ func defaultMounts(p Process, h Host) []specs.Mount {
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + shmSize(p)}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 	}
 	mounts = append(mounts, sysMounts(p, h)...)
@@ -143,17 +195,30 @@ func defaultMounts(p Process, h Host) []specs.Mount {
 	return mounts
 }
 
+func shmSize(p Process) string {
+	if p.ShmSize > 0 {
+		return strconv.FormatInt(p.ShmSize, 10)
+	}
+	return "65536k"
+}
+
 // sysMounts gives /sys. A sysfs shows the network namespace it is mounted from,
 // so that a user namespace may mount one only for a network of its own; else the
-// machine's is bound, recursively and read-only to the last submount.
+// machine's is bound, recursively and read-only to the last submount. An insecure
+// step may write to it, as far as its ids go.
 func sysMounts(p Process, h Host) []specs.Mount {
-	if h.UserNamespace && p.Network != NetworkNone {
-		return []specs.Mount{{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"nosuid", "noexec", "nodev", "rbind", "rro"}}}
+	readonly := func(option string, options ...string) []string {
+		if p.Insecure {
+			return options
+		}
+		return append(options, option)
 	}
-	ro := []string{"nosuid", "noexec", "nodev", "ro"}
-	mounts := []specs.Mount{{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: ro}}
+	if h.UserNamespace && p.Network != NetworkNone {
+		return []specs.Mount{{Destination: "/sys", Type: "bind", Source: "/sys", Options: readonly("rro", "nosuid", "noexec", "nodev", "rbind")}}
+	}
+	mounts := []specs.Mount{{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: readonly("ro", "nosuid", "noexec", "nodev")}}
 	if h.CgroupV2 {
-		mounts = append(mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: ro})
+		mounts = append(mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: readonly("ro", "nosuid", "noexec", "nodev")})
 	}
 	return mounts
 }

@@ -21,6 +21,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestSpecGolden(t *testing.T) {
 	root := Host{Hosts: "/s/hosts", ResolvConf: "/s/resolv.conf", CgroupNamespace: true, CgroupV2: true}
 	rootless := Host{Hosts: "/s/hosts", ResolvConf: "/s/resolv.conf", CgroupNamespace: true, UserNamespace: true}
+	insecure := root
+	insecure.Capabilities, insecure.FreeLoop = []string{"CAP_CHOWN", "CAP_SYS_ADMIN"}, 1
 	single := rootless
 	single.SingleID = true
 	for _, tt := range []struct {
@@ -35,6 +37,12 @@ func TestSpecGolden(t *testing.T) {
 			Mounts:     []specs.Mount{{Destination: "/cache", Type: "bind", Source: "/c", Options: []string{"rbind"}}},
 		}, root},
 		{"rootless", Process{Args: []string{"true"}}, rootless},
+		{"insecure", Process{
+			Args: []string{"true"}, Insecure: true, UID: 1000, ShmSize: 1 << 20,
+			Limits:  []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 10, Hard: 20}},
+			Devices: []specs.LinuxDevice{{Path: "/dev/dri/card0", Type: "c", Major: 226}, {Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232, FileMode: new(os.FileMode(0o600))}},
+		}, insecure},
+		{"insecure-rootless", Process{Args: []string{"true"}, Insecure: true}, rootless},
 		{"single", Process{Args: []string{"true"}, Groups: []uint32{1}, Network: NetworkNone}, single},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,10 +107,11 @@ func TestCompileRefuses(t *testing.T) {
 		"process":           func(s *specs.Spec) { s.Process = nil },
 		"no command":        func(s *specs.Spec) { s.Process.Args = nil },
 		"working directory": func(s *specs.Spec) { s.Process.Cwd = "relative" },
-		"ambient":           func(s *specs.Spec) { s.Process.Capabilities.Ambient = []string{"CAP_CHOWN"} },
+		"capabilities":      func(s *specs.Spec) { s.Process.Capabilities = nil },
 		"CAP_NONSENSE":      func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_NONSENSE"} },
 		"terminal":          func(s *specs.Spec) { s.Process.Terminal = true },
-		"resource limits":   func(s *specs.Spec) { s.Process.Rlimits = make([]specs.POSIXRlimit, 1) },
+		"cgroup limits":     func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{} },
+		"RLIMIT_COOKIES":    func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_COOKIES"}} },
 		"no_new_privs":      func(s *specs.Spec) { s.Process.NoNewPrivileges = true },
 		"AppArmor":          func(s *specs.Spec) { s.Process.ApparmorProfile = "x" },
 		"SELinux":           func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
@@ -116,7 +125,9 @@ func TestCompileRefuses(t *testing.T) {
 		"OOM score":         func(s *specs.Spec) { s.Process.OOMScoreAdj = &score },
 		"personality":       func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{} },
 		"propagation":       func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" },
-		"device /dev/sda":   func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/sda", Type: "b"}} },
+		"device /dev/sda":   func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/sda", Type: "x"}} },
+		"device /etc/null":  func(s *specs.Spec) { s.Linux.Devices[0].Path = "/etc/null" },
+		"device /dev/../x":  func(s *specs.Spec) { s.Linux.Devices[0].Path = "/dev/../x" },
 		"tmpfs on /dev":     func(s *specs.Spec) { s.Mounts = s.Mounts[:1] },
 		"joining a":         func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/proc/1/ns/mnt" },
 		"time namespace":    func(s *specs.Spec) { s.Linux.Namespaces[0].Type = specs.TimeNamespace },
@@ -162,7 +173,10 @@ func TestCompileMountOptions(t *testing.T) {
 }
 
 func TestMessages(t *testing.T) {
-	p, err := compile(Spec(Process{Args: []string{"sh", "-c", ""}, Env: []string{"A=\x00\xff", ""}, Groups: []uint32{1, 1 << 31}}, Host{Hosts: "/h", CgroupV2: true}))
+	p, err := compile(Spec(Process{
+		Args: []string{"sh", "-c", ""}, Env: []string{"A=\x00\xff", ""}, Groups: []uint32{1, 1 << 31}, Insecure: true,
+		Limits: []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 1, Hard: 1 << 63}},
+	}, Host{Hosts: "/h", CgroupV2: true, Capabilities: []string{"CAP_CHOWN"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
