@@ -16,7 +16,7 @@ import (
 // can see and of nothing else; fields are named and framed by cache.Hasher,
 // and the trail it keeps is stored in the step's record. A change to any
 // recipe must bump recipeVersion.
-const recipeVersion = 1
+const recipeVersion = 2
 
 func newHasher(kind string) *cache.Hasher {
 	h := cache.NewHasher(kind)
@@ -25,7 +25,8 @@ func newHasher(kind string) *cache.Hasher {
 }
 
 // runKey identifies a RUN: the content below it, the command as it will be
-// executed, and the environment it sees. Proxy settings are not part of it.
+// executed, and the environment it sees. Proxy settings and the addresses of hosts
+// are not part of it.
 func runKey(parent []digest.Digest, p runProcess) (cache.Key, cache.Trail) {
 	h := newHasher("run")
 	h.Strings("command", p.args)
@@ -37,6 +38,12 @@ func runKey(parent []digest.Digest, p runProcess) (cache.Key, cache.Trail) {
 	h.String("user", p.user)
 	h.String("workdir", p.cwd)
 	h.String("network", p.network)
+	h.Bool("insecure", p.insecure)
+	h.String("hostname", p.hostname)
+	hosts, limits := p.shared.identity()
+	h.Strings("hosts", hosts)
+	h.Strings("limits", limits)
+	h.Int("shm", p.shared.ShmSize)
 	for _, m := range p.mounts {
 		h.Strings("mount "+m.target, m.identity())
 	}

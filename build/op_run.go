@@ -29,14 +29,18 @@ type runProcess struct {
 	env                scope
 	user, cwd          string
 	network, platform  string
+	hostname           string
+	insecure           bool
+	shared             RunOptions // what all steps have
 	mounts             []*stepMount
 }
 
 // settleRun says what a RUN executes.
-func settleRun(s *State, in *parser.Run, platform string) runProcess {
+func settleRun(s *State, in *parser.Run, req *Request) runProcess {
 	p := runProcess{
 		env: s.Env, user: s.Config.Config.User, cwd: s.Config.Config.WorkingDir,
-		network: in.Network, platform: platform,
+		network: req.Run.network(in.Network), hostname: req.Plan.Args[hostnameArg],
+		insecure: in.Security == "insecure", shared: req.Run,
 	}
 	args := in.Args
 	if in.Shell {
@@ -63,7 +67,8 @@ type runOp struct {
 
 func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 	instr := s.Instr.(*parser.Run)
-	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, image.FormatPlatform(s.Platform))}
+	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, &r.req)}
+	o.p.platform = image.FormatPlatform(s.Platform)
 	for i, m := range instr.Mounts {
 		mount, err := r.newMount(in, m, s.Sources[i])
 		if err != nil {
@@ -180,7 +185,11 @@ func (o *runOp) process() (executor.Process, func(), error) {
 		k, v, _ := strings.Cut(e, "=")
 		env = env.with(k, v)
 	}
-	proc := executor.Process{Args: o.p.args, Env: env, Cwd: o.p.cwd, User: &o.p.user, Network: executor.NetworkHost}
+	proc := executor.Process{
+		Args: o.p.args, Env: env, Cwd: o.p.cwd, User: &o.p.user, Network: executor.NetworkHost,
+		Hostname: o.p.hostname, ExtraHosts: o.p.shared.Hosts, ShmSize: o.p.shared.ShmSize, Limits: o.p.shared.Limits,
+		Insecure: o.p.insecure,
+	}
 	if o.p.network == "none" {
 		proc.Network = executor.NetworkNone
 	}

@@ -62,6 +62,7 @@ type Request struct {
 	// Ignore holds the rules of the .dockerignore file; nil ignores nothing.
 	Ignore *parser.Ignore
 	Plan   PlanOptions
+	Run    RunOptions
 	// Labels are set on the result after all LABEL instructions.
 	Labels map[string]string
 	// Tags are given to the result.
@@ -90,6 +91,8 @@ type PlanOptions struct {
 	// Triggers holds the ONBUILD instructions of base images by their
 	// reference as written in the plan; see Graph.Bases.
 	Triggers map[string][]string
+	// Allow are the privileges that steps may ask for.
+	Allow Allowed
 }
 
 // Result is a finished build.

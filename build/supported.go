@@ -24,12 +24,10 @@ func (p *planner) refuse(s *Step, what, instead string) error {
 }
 
 func (p *planner) supportedRun(s *Step, in *parser.Run) error {
-	switch {
-	case in.Network == "host":
-		return p.refuse(s, "RUN --network=host", "leave the flag out: steps use the host's network by default")
-	case in.Security == "insecure":
-		return p.refuse(s, "RUN --security=insecure", "run the step without it")
-	case len(in.Devices) > 0:
+	if err := p.allows(s, in); err != nil {
+		return err
+	}
+	if len(in.Devices) > 0 {
 		return p.refuse(s, "RUN --device", "run the step without it")
 	}
 	for _, m := range in.Mounts {

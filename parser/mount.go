@@ -220,7 +220,7 @@ func (p *mountParser) toggle(key, value string) error {
 }
 
 func (p *mountParser) size(value string) error {
-	n, err := parseSize(value)
+	n, err := ParseSize(value)
 	if err != nil {
 		return refuse("as in 64m or 1g", "invalid value for size: %s", value)
 	}

@@ -158,9 +158,9 @@ func TestParseSize(t *testing.T) {
 		{"1.2.3", -1},
 	}
 	for _, tt := range tests {
-		got, err := parseSize(tt.text)
+		got, err := ParseSize(tt.text)
 		if (err != nil) != (tt.want < 0) || err == nil && got != tt.want {
-			t.Errorf("parseSize(%q) = %d, %v; want %d", tt.text, got, err, tt.want)
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", tt.text, got, err, tt.want)
 		}
 	}
 }

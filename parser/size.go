@@ -9,10 +9,10 @@ import (
 
 var errSize = errors.New("not a size")
 
-// parseSize reads a number of bytes: a decimal number and, with or without a
+// ParseSize reads a number of bytes: a decimal number and, with or without a
 // blank between, b, or one of k m g t p (powers of 1024), which b or ib may
 // follow. Case does not matter.
-func parseSize(text string) (int64, error) {
+func ParseSize(text string) (int64, error) {
 	i := strings.LastIndexAny(text, "0123456789.")
 	if i < 0 {
 		return 0, errSize

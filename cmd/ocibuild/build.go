@@ -28,6 +28,7 @@ type buildCommand struct {
 	jobs                                        int
 	checkOnly, json                             bool
 	pullFlag                                    *pflag.Flag
+	steps                                       stepFlags
 
 	dir      string
 	tags     []image.Ref
@@ -93,6 +94,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.checkOnly, "check", false, "check the Dockerfile and build nothing, as the verb lint does")
 	fs.BoolVar(&c.json, "json", false, "with --check: print the findings as JSON")
 	fs.IntVarP(&c.jobs, "jobs", "j", 0, "run at most this `NUMBER` of steps at once (default: as many as suit the machine)")
+	c.steps.flags(fs)
 	insecureFlag(fs, &c.insecure)
 }
 
@@ -108,6 +110,9 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 	}
 	var err error
 	if c.platform, err = parsePlatform(c.platformText); err != nil {
+		return err
+	}
+	if err = c.steps.check(); err != nil {
 		return err
 	}
 	if c.secrets, err = readSecrets(c.secretTexts, s.env); err != nil {
@@ -322,7 +327,7 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 }
 
 func (c *buildCommand) plan() build.PlanOptions {
-	return build.PlanOptions{Args: c.args, Target: c.target, Platform: c.platform, BuildPlatform: image.HostPlatform()}
+	return build.PlanOptions{Args: c.args, Target: c.target, Platform: c.platform, BuildPlatform: image.HostPlatform(), Allow: c.steps.allow}
 }
 
 func (c *buildCommand) writeGraph(s *session, g *build.Graph) error {

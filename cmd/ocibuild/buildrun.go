@@ -64,7 +64,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	}
 	defer lease.Release()
 	result, err := b.Build(ctx, build.Request{
-		Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(),
+		Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
 		Labels: c.labels, Tags: c.tags, Pull: build.PullPolicy(c.pullText),
 		NoCache: c.noCache, NoCacheStages: c.noCacheStages, SourceDateEpoch: c.epoch,
 		Secrets: c.secrets,

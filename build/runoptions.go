@@ -1,0 +1,47 @@
+package build
+
+import (
+	"fmt"
+
+	"github.com/ocibuild/ocibuild/executor"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// RunOptions are what all RUN steps of a build get, beside what each asks for.
+type RunOptions struct {
+	// Network is that of a RUN without --network: "host", "none", or "" and
+	// "default", which is the builder's.
+	Network string
+	// Hosts are more lines of /etc/hosts. Their names are part of a step's key, the
+	// addresses are not.
+	Hosts []executor.HostIP
+	// ShmSize is the size of /dev/shm in bytes; 0 is 64 MiB.
+	ShmSize int64
+	// Limits are what setrlimit(2) sets.
+	Limits []specs.POSIXRlimit
+}
+
+// The build arguments that concern all steps, and need no ARG.
+const (
+	hostnameArg       = "BUILDKIT_SANDBOX_HOSTNAME" // the name of the machine that steps see
+	cacheNamespaceArg = "BUILDKIT_CACHE_MOUNT_NS"   // keeps the cache mounts of builds apart
+)
+
+// network is that of a step which asks for one or, with "default", does not.
+func (o RunOptions) network(asked string) string {
+	if asked == "default" && o.Network != "" {
+		return o.Network
+	}
+	return asked
+}
+
+// identity is what of the options is part of a step's key.
+func (o RunOptions) identity() (hosts, limits []string) {
+	for _, h := range o.Hosts {
+		hosts = append(hosts, h.Host)
+	}
+	for _, l := range o.Limits {
+		limits = append(limits, fmt.Sprintf("%s=%d:%d", l.Type, l.Soft, l.Hard))
+	}
+	return hosts, limits
+}

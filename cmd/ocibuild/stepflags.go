@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/parser"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/pflag"
+)
+
+// stepFlags are the flags of build that concern every RUN. The first group of
+// fields is what the flags say, the second what check made of it.
+type stepFlags struct {
+	allowTexts, hostTexts, limitTexts []string
+	network, shmText                  string
+
+	allow build.Allowed
+	run   build.RunOptions
+}
+
+// networkModes are the values of --network.
+var networkModes = []string{"default", "none", "host"}
+
+func (f *stepFlags) flags(fs *pflag.FlagSet) {
+	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a privilege that they ask for: network.host, security.insecure, device or `device=NAME[,alias=ALIAS]` (may be repeated)")
+	fs.StringVar(&f.network, "network", "default", "run steps with this `NETWORK`: default, none or host")
+	fs.StringArrayVar(&f.hostTexts, "add-host", nil, "add `NAME:ADDRESS` to every step's /etc/hosts; the address host-gateway is this machine (may be repeated)")
+	fs.StringVar(&f.shmText, "shm-size", "", "give steps a /dev/shm of this `SIZE` (default: 64m)")
+	fs.StringArrayVar(&f.limitTexts, "ulimit", nil, "set a resource limit of steps, `NAME=SOFT[:HARD]`; -1 is none (may be repeated)")
+}
+
+func (f *stepFlags) check() error {
+	for _, text := range f.allowTexts {
+		if err := f.allow.Grant(text); err != nil {
+			return &usageError{msg: fmt.Sprintf("--allow=%s: %v", text, err), hint: "it takes network.host, security.insecure, device and device=NAME[,alias=ALIAS]"}
+		}
+	}
+	if f.network != "" && !slices.Contains(networkModes, f.network) {
+		return oneOf("--network", f.network, networkModes)
+	}
+	f.run.Network = f.network
+	f.allow.NetworkHost = f.allow.NetworkHost || f.network == "host"
+	for _, text := range f.hostTexts {
+		h, err := parseHost(text)
+		if err != nil {
+			return &usageError{msg: fmt.Sprintf("--add-host=%s: %v", text, err), hint: "write NAME:ADDRESS, as in db:10.0.0.7, db:[fd00::7] or me:host-gateway"}
+		}
+		f.run.Hosts = append(f.run.Hosts, h)
+	}
+	for _, text := range f.limitTexts {
+		l, err := parseLimit(text)
+		if err != nil {
+			return usagef("--ulimit=%s: %v", text, err)
+		}
+		f.run.Limits = append(f.run.Limits, l)
+	}
+	return f.checkShm()
+}
+
+func (f *stepFlags) checkShm() error {
+	if f.shmText == "" {
+		return nil
+	}
+	n, err := parser.ParseSize(f.shmText)
+	if err != nil || n == 0 {
+		return usagef("--shm-size=%s: it takes a size such as 256m or 1g", f.shmText)
+	}
+	f.run.ShmSize = n
+	return nil
+}
+
+// hostGateway stands for the machine's own address as steps see it. They are in
+// the machine's network.
+const hostGateway = "host-gateway"
+
+// parseHost reads NAME:ADDRESS or NAME=ADDRESS. An IPv6 address may be in brackets.
+func parseHost(text string) (executor.HostIP, error) {
+	at := strings.IndexAny(text, ":=")
+	if at <= 0 {
+		return executor.HostIP{}, errors.New("a name or an address is missing")
+	}
+	name, address := text[:at], text[at+1:]
+	if address == hostGateway {
+		return executor.HostIP{Host: name, IP: netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+	}
+	if inner, ok := strings.CutPrefix(address, "["); ok {
+		address = strings.TrimSuffix(inner, "]")
+	}
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Zone() != "" {
+		return executor.HostIP{}, fmt.Errorf("%q is no address", address)
+	}
+	if strings.ContainsAny(name, " \t\r\n#") {
+		return executor.HostIP{}, fmt.Errorf("%q is no name", name)
+	}
+	return executor.HostIP{Host: name, IP: ip}, nil
+}
+
+// limitNames are the resources that docker limits.
+var limitNames = []string{
+	"core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice",
+	"nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+}
+
+// parseLimit reads NAME=SOFT[:HARD], where -1 is no limit.
+func parseLimit(text string) (specs.POSIXRlimit, error) {
+	name, values, ok := strings.Cut(text, "=")
+	if !slices.Contains(limitNames, name) {
+		err := fmt.Errorf("unknown resource %q", name)
+		if near := nearest(name, limitNames); near != "" {
+			err = fmt.Errorf("%w (did you mean %s?)", err, near)
+		}
+		return specs.POSIXRlimit{}, err
+	}
+	soft, hard, both := strings.Cut(values, ":")
+	if !both {
+		hard = soft
+	}
+	l := specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(name)}
+	var err1, err2 error
+	l.Soft, err1 = limitValue(soft)
+	l.Hard, err2 = limitValue(hard)
+	switch {
+	case !ok || err1 != nil || err2 != nil:
+		return l, errors.New("write NAME=SOFT or NAME=SOFT:HARD, as in nofile=1024:4096")
+	case l.Soft > l.Hard:
+		return l, errors.New("the soft limit must not be above the hard one")
+	}
+	return l, nil
+}
+
+// limitValue reads a limit. The one for none is the highest of all numbers.
+func limitValue(text string) (uint64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && n < -1 {
+		err = strconv.ErrRange
+	}
+	return uint64(n), err
+}
