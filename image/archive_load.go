@@ -27,11 +27,18 @@ type Loaded struct {
 	Descriptor ocispec.Descriptor
 }
 
+// LoadOptions says what Load takes.
+type LoadOptions struct {
+	// Platforms are those whose images are taken; none means all that the
+	// archive has.
+	Platforms []ocispec.Platform
+}
+
 // Load stores the images of an archive, OCI's or Docker's of any age since
 // 1.10, and tags those that have names. The archive must be uncompressed; the
 // layers in it need not be. Blobs are verified, and nothing becomes part of
 // the store before the whole archive has been read and found right.
-func (s *Store) Load(ctx context.Context, r io.Reader) ([]Loaded, error) {
+func (s *Store) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded, error) {
 	lease, err := s.Lease(ctx)
 	if err != nil {
 		return nil, err
@@ -39,7 +46,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 	defer lease.Release()
 	a := newArchive(s)
 	defer a.drop()
-	list, err := a.load(ctx, r)
+	list, err := a.load(ctx, r, o)
 	if err != nil {
 		return nil, fmt.Errorf("load archive: %w", err)
 	}
@@ -77,7 +84,7 @@ func (a *archive) drop() {
 	}
 }
 
-func (a *archive) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
+func (a *archive) load(ctx context.Context, r io.Reader, o LoadOptions) ([]Loaded, error) {
 	if err := a.read(ctx, r); err != nil {
 		return nil, err
 	}
@@ -87,15 +94,11 @@ func (a *archive) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 	}
 	var needs []ocispec.Descriptor
 	for _, img := range images {
-		c := closure{from: a, present: a.present}
-		there, err := c.walk(ctx, img.Descriptor, 0)
-		if err == nil && !there {
-			err = missing(img.Descriptor.Digest)
-		}
+		found, err := needed(ctx, a, a.present, img.Descriptor, o.Platforms)
 		if err != nil {
 			return nil, err
 		}
-		needs = append(needs, c.found...)
+		needs = append(needs, found...)
 	}
 	for _, d := range needs {
 		if err := a.publish(d.Digest); err != nil {

@@ -27,11 +27,19 @@ const (
 	OCIArchive ArchiveFormat = "oci"
 )
 
+// SaveOptions says what Save writes.
+type SaveOptions struct {
+	Format ArchiveFormat
+	// Platforms are those whose images are written; none means all that the
+	// store has. An index is written as it is, whatever of it is left out.
+	Platforms []ocispec.Platform
+}
+
 // Save writes images as one tar. The names are those that Resolve takes; one
 // without tag or digest stands for all tags of the repository. The same images
 // under the same names give the same bytes. What is read is verified; after an
 // error the tar is incomplete.
-func (s *Store) Save(ctx context.Context, w io.Writer, names []string, f ArchiveFormat) error {
+func (s *Store) Save(ctx context.Context, w io.Writer, names []string, o SaveOptions) error {
 	lease, err := s.Lease(ctx)
 	if err != nil {
 		return err
@@ -39,17 +47,18 @@ func (s *Store) Save(ctx context.Context, w io.Writer, names []string, f Archive
 	defer lease.Release()
 	var images []Reference
 	for _, name := range names {
-		found, err := s.named(ctx, name)
+		found, err := s.Named(ctx, name)
 		if err != nil {
 			return err
 		}
 		images = append(images, found...)
 	}
-	return s.SaveReferences(ctx, w, images, f)
+	return s.SaveReferences(ctx, w, images, o)
 }
 
-// named gives all tags of a bare repository name, else the one image.
-func (s *Store) named(ctx context.Context, name string) ([]Reference, error) {
+// Named finds an image as Resolve does, and all tags of the repository when name
+// is its bare name.
+func (s *Store) Named(ctx context.Context, name string) ([]Reference, error) {
 	table, err := s.References(ctx)
 	if err != nil {
 		return nil, err
@@ -73,8 +82,8 @@ func (s *Store) named(ctx context.Context, name string) ([]Reference, error) {
 // SaveReferences writes images as one tar, under the names they are given; a
 // zero Ref is an image without a name. It is Save for images that Portable
 // made. Hold a lease.
-func (s *Store) SaveReferences(ctx context.Context, w io.Writer, images []Reference, f ArchiveFormat) error {
-	a, err := s.planArchive(ctx, images, f)
+func (s *Store) SaveReferences(ctx context.Context, w io.Writer, images []Reference, o SaveOptions) error {
+	a, err := s.planArchive(ctx, images, o)
 	if err == nil {
 		err = a.write(ctx, w)
 	}
@@ -97,7 +106,8 @@ type archivePlan struct {
 	entries []archiveEntry
 }
 
-func (s *Store) planArchive(ctx context.Context, images []Reference, f ArchiveFormat) (*archivePlan, error) {
+func (s *Store) planArchive(ctx context.Context, images []Reference, o SaveOptions) (*archivePlan, error) {
+	f := o.Format
 	if f != DockerArchive && f != OCIArchive {
 		return nil, fmt.Errorf("archive format %q is not known (docker and oci are)", string(f))
 	}
@@ -107,28 +117,44 @@ func (s *Store) planArchive(ctx context.Context, images []Reference, f ArchiveFo
 	images = uniqueReferences(images)
 	a := &archivePlan{store: s}
 	index := newIndex()
-	c := closure{from: s, present: s.Use}
 	for _, r := range images {
-		there, err := c.walk(ctx, r.Descriptor, 0)
-		if err == nil && !there {
-			err = missing(r.Descriptor.Digest)
-		}
-		if err != nil {
+		if err := a.addImage(ctx, r.Descriptor, o.Platforms); err != nil {
 			return nil, err
 		}
 		index.Manifests = append(index.Manifests, archiveName(r, f))
 	}
-	a.addBlobs(c.found)
 	layout, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 	a.addText(ocispec.ImageLayoutFile, layout)
 	a.addText(ocispec.ImageIndexFile, encodeIndex(index))
 	if f == DockerArchive {
-		if err := a.addDockerFiles(ctx, images); err != nil {
+		if err := a.addDockerFiles(ctx, images, o.Platforms); err != nil {
 			return nil, err
 		}
 	}
 	slices.SortFunc(a.entries, func(x, y archiveEntry) int { return cmp.Compare(x.name, y.name) })
+	a.entries = slices.CompactFunc(a.entries, func(x, y archiveEntry) bool { return x.name == y.name })
 	return a, nil
+}
+
+// addImage adds all that the image needs, or what it needs for some platforms.
+func (a *archivePlan) addImage(ctx context.Context, desc ocispec.Descriptor, platforms []ocispec.Platform) error {
+	found, err := needed(ctx, a.store, a.store.Use, desc, platforms)
+	a.addBlobs(found)
+	return err
+}
+
+// needed lists everything that an image needs for some platforms, or for all.
+func needed(ctx context.Context, from blobReader, present func(digest.Digest) bool, desc ocispec.Descriptor, platforms []ocispec.Platform) ([]ocispec.Descriptor, error) {
+	without, err := leaveOut(ctx, from, desc, platforms)
+	if err != nil {
+		return nil, err
+	}
+	c := closure{from: from, present: func(d digest.Digest) bool { return !without[d] && present(d) }}
+	there, err := c.walk(ctx, desc, 0)
+	if err == nil && !there {
+		err = missing(desc.Digest)
+	}
+	return c.found, err
 }
 
 func uniqueReferences(list []Reference) []Reference {
@@ -187,13 +213,22 @@ type dockerImage struct {
 }
 
 // addDockerFiles adds what Docker before 25 reads: manifest.json, one element
-// an image, and repositories.
-func (a *archivePlan) addDockerFiles(ctx context.Context, images []Reference) error {
+// an image, and repositories. Of an index they have one image: the first of the
+// wanted platforms.
+func (a *archivePlan) addDockerFiles(ctx context.Context, images []Reference, platforms []ocispec.Platform) error {
+	var want *ocispec.Platform
+	if len(platforms) > 0 {
+		want = &platforms[0]
+	}
 	list := []dockerImage{}
 	place := make(map[digest.Digest]int)
 	repositories := make(map[string]map[string]string)
 	for _, r := range images {
-		img, err := a.store.onePlatform(ctx, r.Descriptor)
+		img, err := a.store.selectImage(ctx, r.Descriptor, want)
+		var other *NotImageError
+		if errors.As(err, &other) {
+			continue // the layout beside it has it
+		}
 		if err != nil {
 			return err
 		}
@@ -241,25 +276,6 @@ func topDigest(img *Image) digest.Digest {
 		return img.Layers[n-1].Descriptor.Digest
 	}
 	return img.ID()
-}
-
-// onePlatform picks the image of this machine, else the first whose layers
-// are there.
-func (s *Store) onePlatform(ctx context.Context, desc ocispec.Descriptor) (*Image, error) {
-	img, err := s.Image(ctx, desc, nil)
-	if err == nil || !errors.Is(err, ErrNotFound) {
-		return img, err
-	}
-	images, listErr := indexImages(ctx, s, desc, 0)
-	if listErr != nil {
-		return nil, err
-	}
-	for _, m := range images {
-		if other, otherErr := s.Image(ctx, m, nil); otherErr == nil {
-			return other, nil
-		}
-	}
-	return nil, err
 }
 
 func (a *archivePlan) write(ctx context.Context, w io.Writer) error {

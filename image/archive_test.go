@@ -124,7 +124,7 @@ func TestLoadOlderArchives(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStore(t)
-			loaded, err := s.Load(t.Context(), bytes.NewReader(archiveOf(t, test.members...)))
+			loaded, err := s.Load(t.Context(), bytes.NewReader(archiveOf(t, test.members...)), LoadOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func TestLoadRefusesAndLeavesNoTrace(t *testing.T) {
 	ours := newStore(t)
 	mustBuild(t, ours, "app:v1", file{"a", "1"})
 	var saved bytes.Buffer
-	if err := ours.Save(t.Context(), &saved, []string{"app:v1"}, OCIArchive); err != nil {
+	if err := ours.Save(t.Context(), &saved, []string{"app:v1"}, SaveOptions{Format: OCIArchive}); err != nil {
 		t.Fatal(err)
 	}
 	without := func(part string) []byte {
@@ -216,7 +216,7 @@ func TestLoadRefusesAndLeavesNoTrace(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStore(t)
 			before := tree(t, s.Root())
-			_, err := s.Load(t.Context(), bytes.NewReader(test.text))
+			_, err := s.Load(t.Context(), bytes.NewReader(test.text), LoadOptions{})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v", err)
 			}
@@ -236,7 +236,7 @@ func TestSaveWrites(t *testing.T) {
 	img := mustHave(t, s, "app:v1")
 	read := func(f ArchiveFormat, names ...string) map[string]string {
 		var out bytes.Buffer
-		if err := s.Save(t.Context(), &out, names, f); err != nil {
+		if err := s.Save(t.Context(), &out, names, SaveOptions{Format: f}); err != nil {
 			t.Fatal(err)
 		}
 		files := make(map[string]string)
@@ -282,13 +282,13 @@ func TestSaveWrites(t *testing.T) {
 	if err := json.Unmarshal([]byte(oci["index.json"]), &index); err != nil || index.Manifests[0].Annotations != nil {
 		t.Errorf("%s, %v", oci["index.json"], err)
 	}
-	if err := s.Save(t.Context(), io.Discard, []string{"absent:v1"}, OCIArchive); !errors.Is(err, ErrNotFound) {
+	if err := s.Save(t.Context(), io.Discard, []string{"absent:v1"}, SaveOptions{Format: OCIArchive}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
-	if err := s.Save(t.Context(), io.Discard, []string{"app:v1"}, "zip"); err == nil {
+	if err := s.Save(t.Context(), io.Discard, []string{"app:v1"}, SaveOptions{Format: "zip"}); err == nil {
 		t.Error("saved as zip")
 	}
-	if err := s.Save(t.Context(), io.Discard, nil, OCIArchive); err == nil {
+	if err := s.Save(t.Context(), io.Discard, nil, SaveOptions{Format: OCIArchive}); err == nil {
 		t.Error("saved nothing")
 	}
 }
@@ -302,11 +302,11 @@ func TestSaveAndLoadAnIndex(t *testing.T) {
 	}
 	for _, f := range []ArchiveFormat{DockerArchive, OCIArchive} {
 		var out bytes.Buffer
-		if err := s.Save(t.Context(), &out, []string{"multi:v1"}, f); err != nil {
+		if err := s.Save(t.Context(), &out, []string{"multi:v1"}, SaveOptions{Format: f}); err != nil {
 			t.Fatal(err)
 		}
 		y := newStore(t)
-		loaded, err := y.Load(t.Context(), &out)
+		loaded, err := y.Load(t.Context(), &out, LoadOptions{})
 		if err != nil || len(loaded) != 1 || loaded[0].Descriptor.Digest != index.Digest {
 			t.Fatalf("%s: %+v, %v", f, loaded, err)
 		}
@@ -331,7 +331,7 @@ func testSaveLoad(t *testing.T, x *suite) {
 		for i := range out {
 			x.try(t, "save", func() error {
 				out[i].Reset()
-				return x.s.Save(t.Context(), &out[i], []string{"app"}, format)
+				return x.s.Save(t.Context(), &out[i], []string{"app"}, SaveOptions{Format: format})
 			})
 		}
 		if !bytes.Equal(out[0].Bytes(), out[1].Bytes()) {
@@ -340,7 +340,7 @@ func testSaveLoad(t *testing.T, x *suite) {
 		y := &suite{root: filepath.Join(t.TempDir(), "store"), fail: x.fail, disk: x.disk}
 		x.try(t, "open", func() (err error) { y.s, err = open(y.root, x.disk); return err })
 		x.try(t, "load", func() error {
-			loaded, err := y.s.Load(t.Context(), bytes.NewReader(out[0].Bytes()))
+			loaded, err := y.s.Load(t.Context(), bytes.NewReader(out[0].Bytes()), LoadOptions{})
 			if err == nil && len(loaded) != 2 {
 				t.Errorf("%s: loaded %+v", format, loaded)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -160,9 +161,8 @@ type PortableOptions struct {
 // Portable gives the image as it leaves the machine: its uncompressed layers
 // replaced by compressed ones, in a new manifest or index that is stored and
 // has no name. An image without uncompressed layers is given back as it is,
-// digest and all. Of an index of which only some images are in the store,
-// these make a new index, or just the image if there is one alone. Hold a
-// lease until the result is used.
+// digest and all. What an index names and the store has not, stays named in the
+// new index. Hold a lease until the result is used.
 func (s *Store) Portable(ctx context.Context, desc ocispec.Descriptor, o PortableOptions) (ocispec.Descriptor, error) {
 	out, err := s.portable(ctx, desc, o, 0)
 	if err != nil {
@@ -221,31 +221,23 @@ func (s *Store) replaceDocument(ctx context.Context, desc ocispec.Descriptor, do
 
 func (s *Store) portableIndex(ctx context.Context, desc ocispec.Descriptor, index *ocispec.Index, o PortableOptions, depth int) (ocispec.Descriptor, error) {
 	moved := make(map[string]string)
-	var images []ocispec.Descriptor
+	images := slices.Clone(index.Manifests)
 	changed := false
-	for _, child := range index.Manifests {
-		if !s.Use(child.Digest) {
-			changed = true
+	for i, child := range images {
+		if !s.Use(child.Digest) || !isIndexType(child.MediaType) && !isManifestType(child.MediaType) {
 			continue
 		}
-		out := child
-		if isIndexType(child.MediaType) || isManifestType(child.MediaType) {
-			var err error
-			if out, err = s.portable(ctx, child, o, depth+1); err != nil {
-				return ocispec.Descriptor{}, err
-			}
+		out, err := s.portable(ctx, child, o, depth+1)
+		if err != nil {
+			return ocispec.Descriptor{}, err
 		}
-		changed = changed || out.Digest != child.Digest
-		moved[child.Digest.String()] = out.Digest.String()
-		images = append(images, out)
+		if out.Digest != child.Digest {
+			images[i], changed = out, true
+			moved[child.Digest.String()] = out.Digest.String()
+		}
 	}
-	switch {
-	case len(images) == 0 && len(index.Manifests) > 0:
-		return ocispec.Descriptor{}, fmt.Errorf("index %s: every image of it is %w", desc.Digest, ErrNotFound)
-	case !changed:
+	if !changed {
 		return desc, nil
-	case len(images) == 1 && len(index.Manifests) > 1:
-		return images[0], nil
 	}
 	index.Manifests = redirectAttestations(images, moved)
 	return s.replaceDocument(ctx, desc, index)
@@ -254,9 +246,8 @@ func (s *Store) portableIndex(ctx context.Context, desc ocispec.Descriptor, inde
 // redirectAttestations lets attestations name the manifests that took the
 // place of those they were made for.
 func redirectAttestations(list []ocispec.Descriptor, moved map[string]string) []ocispec.Descriptor {
-	const key = "vnd.docker.reference.digest"
 	for i, d := range list {
-		to, ok := moved[d.Annotations[key]]
+		to, ok := moved[d.Annotations[attestationOf]]
 		if !ok {
 			continue
 		}
@@ -264,7 +255,7 @@ func redirectAttestations(list []ocispec.Descriptor, moved map[string]string) []
 		for k, v := range d.Annotations {
 			list[i].Annotations[k] = v
 		}
-		list[i].Annotations[key] = to
+		list[i].Annotations[attestationOf] = to
 	}
 	return list
 }

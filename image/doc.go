@@ -10,14 +10,26 @@
 //	<root>/locks/                    flock(2) files; locks/leases/ has one a live build
 //	<root>/cache/blobs/<hex>.<algorithm>-<level>
 //	                                 which blob an uncompressed layer was compressed to
+//	<root>/cache/summaries           what lists say of manifests and indexes, so that they need not be read
 //
 // # References
 //
 // A tag is a descriptor in index.json whose annotations hold the familiar
 // name (org.opencontainers.image.ref.name: app:v1) and the full one
 // (io.containerd.image.name: docker.io/library/app:v1). Entries that another
-// program wrote with the first alone are read as well. Descriptors without a
-// readable name are left as they are.
+// program wrote with the first alone are read as well. A name with a digest,
+// as a pull by digest leaves one, has the full form alone. Descriptors without a
+// readable name are left as they are, and keep what they stand for.
+//
+// # Images for several platforms
+//
+// An index is stored as it came, byte for byte, with what builders say of its
+// images (attestations), other artifacts and indexes within it. What it names
+// need not be there: an index is whole as long as the store has the manifest of
+// one image of it, with all that this needs. So a pull of one platform is
+// completed by a pull of another, and Remove takes the image for one platform
+// away. Manifests without a container image (artifacts) are kept the same way;
+// only what needs a root file system refuses them.
 //
 // # Writing
 //

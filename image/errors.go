@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -63,24 +64,43 @@ func (e *VerifyError) Error() string {
 	return text
 }
 
-// PlatformError says that an index has no image for the wanted platform.
+// NotImageError says that a manifest is no container image but something else
+// that is kept in the form of one.
+type NotImageError struct {
+	Manifest  digest.Digest
+	MediaType string // of its config
+}
+
+// Error tells what it is.
+func (e *NotImageError) Error() string {
+	return fmt.Sprintf("manifest %s is not a container image: its config has media type %q", e.Manifest, e.MediaType)
+}
+
+// PlatformError says that an image is not there for the wanted platform.
 type PlatformError struct {
-	Index digest.Digest
+	Image digest.Digest // the index, or the manifest
 	Want  ocispec.Platform
 	Have  []ocispec.Platform
+	// Absent says that the index has an image for the platform which is not in
+	// the store: it was not fetched.
+	Absent bool
 }
 
 // Error lists the platforms there are.
 func (e *PlatformError) Error() string {
+	if e.Absent {
+		return fmt.Sprintf("the image for platform %s of index %s is %v", FormatPlatform(e.Want), e.Image, ErrNotFound)
+	}
 	var have []string
 	for _, p := range e.Have {
-		have = append(have, FormatPlatform(p))
+		if text := FormatPlatform(p); !slices.Contains(have, text) {
+			have = append(have, text)
+		}
 	}
 	if len(have) == 0 {
 		have = []string{"none"}
 	}
-	return fmt.Sprintf("no image for platform %s in index %s (there are: %s)",
-		FormatPlatform(e.Want), e.Index, strings.Join(have, ", "))
+	return fmt.Sprintf("no image for platform %s in %s (there are: %s)", FormatPlatform(e.Want), e.Image, strings.Join(have, ", "))
 }
 
 // Is makes the error an ErrNotFound.

@@ -137,7 +137,7 @@ func life(ctx context.Context, s *Store, archive string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Load(ctx, strings.NewReader(archive)); err != nil {
+	if _, err := s.Load(ctx, strings.NewReader(archive), LoadOptions{}); err != nil {
 		return err
 	}
 	if err := s.Untag(ctx, mustParse("app:v1")); err != nil {
@@ -176,7 +176,7 @@ func savedImage(t *testing.T) string {
 	s := newStore(t)
 	mustBuild(t, s, "loaded:v1", file{"l", "1"})
 	var out strings.Builder
-	if err := s.Save(t.Context(), &out, []string{"loaded:v1"}, DockerArchive); err != nil {
+	if err := s.Save(t.Context(), &out, []string{"loaded:v1"}, SaveOptions{Format: DockerArchive}); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()

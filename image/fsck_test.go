@@ -56,7 +56,7 @@ func TestReadersSeeDamage(t *testing.T) {
 				if !errors.As(err, &bad) && !errors.Is(err, ErrNotFound) {
 					t.Errorf("read: %v", err)
 				}
-				if err := s.Save(t.Context(), io.Discard, []string{"app:v1"}, OCIArchive); err == nil {
+				if err := s.Save(t.Context(), io.Discard, []string{"app:v1"}, SaveOptions{Format: OCIArchive}); err == nil {
 					t.Error("saved")
 				}
 				faults, err := s.Fsck(t.Context())

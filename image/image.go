@@ -54,21 +54,26 @@ func imageFrom(ctx context.Context, from blobReader, desc ocispec.Descriptor, wa
 	if err != nil {
 		return nil, err
 	}
-	if doc.index != nil {
-		desc, err = pickPlatform(ctx, from, desc, want)
-		if err != nil {
-			return nil, err
-		}
-		if doc, err = readDocument(ctx, from, desc); err != nil {
-			return nil, fmt.Errorf("image for %s: %w", FormatPlatform(want), err)
-		}
+	if doc.index == nil {
+		return readImage(ctx, from, desc, doc.manifest)
 	}
-	return readImage(ctx, from, desc, doc.manifest)
+	chosen, err := pickPlatform(ctx, from, desc, want)
+	if err != nil {
+		return nil, err
+	}
+	doc, err = readDocument(ctx, from, chosen)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, &PlatformError{Image: desc.Digest, Want: want, Absent: true}
+	case err != nil:
+		return nil, fmt.Errorf("image for %s: %w", FormatPlatform(want), err)
+	}
+	return readImage(ctx, from, chosen, doc.manifest)
 }
 
 func readImage(ctx context.Context, from blobReader, desc ocispec.Descriptor, m *ocispec.Manifest) (*Image, error) {
 	if !isConfigType(m.Config.MediaType) {
-		return nil, fmt.Errorf("manifest %s is not a container image: its config has media type %q", desc.Digest, m.Config.MediaType)
+		return nil, &NotImageError{desc.Digest, m.Config.MediaType}
 	}
 	text, err := from.ReadBlob(ctx, m.Config, maxConfig)
 	if err != nil {
@@ -111,7 +116,7 @@ func pickPlatform(ctx context.Context, from blobReader, index ocispec.Descriptor
 	}
 	var best ocispec.Descriptor
 	bestDistance := -1
-	missingPlatform := &PlatformError{Index: index.Digest, Want: NormalPlatform(want)}
+	missingPlatform := &PlatformError{Image: index.Digest, Want: NormalPlatform(want)}
 	for _, m := range images {
 		distance, ok := platformDistance(want, *m.Platform)
 		missingPlatform.Have = append(missingPlatform.Have, *m.Platform)
@@ -169,7 +174,7 @@ func indexChild(ctx context.Context, from blobReader, m ocispec.Descriptor, dept
 		}
 		m.Platform = &img.Config.Platform
 	}
-	if m.Platform.OS == "unknown" || m.Annotations["vnd.docker.reference.type"] != "" {
+	if m.Platform.OS == "unknown" || m.Annotations[attestationType] != "" {
 		return nil, nil
 	}
 	return []ocispec.Descriptor{m}, nil

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -82,20 +84,34 @@ func entryRef(m ocispec.Descriptor) (Ref, bool) {
 		if name == "" {
 			continue
 		}
-		if ref, err := ParseRef(name); err == nil && ref.digest == "" {
-			return ref.WithDefaultTag(), true
+		ref, err := ParseRef(name)
+		if err != nil || ref.digest != "" && ref.digest != m.Digest {
+			continue
 		}
+		return ref.entryName(), true
 	}
 	return Ref{}, false
 }
 
+// entryName is the name as the table has it: with a tag or with a digest, not
+// with both.
+func (r Ref) entryName() Ref {
+	if r.digest != "" {
+		r.tag = ""
+	}
+	return r.WithDefaultTag()
+}
+
 // withName adds the name annotations to a descriptor, withoutName removes them.
+// A name with a digest is no name of a layout, so it has no short form there.
 func withName(desc ocispec.Descriptor, short, full string) ocispec.Descriptor {
 	desc = withoutName(desc)
 	if desc.Annotations == nil {
 		desc.Annotations = make(map[string]string, 2)
 	}
-	desc.Annotations[ocispec.AnnotationRefName] = short
+	if !strings.Contains(full, "@") {
+		desc.Annotations[ocispec.AnnotationRefName] = short
+	}
 	desc.Annotations[annotationName] = full
 	return desc
 }
@@ -132,12 +148,13 @@ func (s *Store) changeIndex(ctx context.Context, change func(*ocispec.Index) (bo
 }
 
 // Tag lets ref (with the tag latest if it has none) name the image, in place
-// of what it named before. Everything the image needs must be in the store,
+// of what it named before. A ref with a digest, which must be the image's, is a
+// name too; its tag is left out. Everything the image needs must be in the store,
 // else the error is ErrNotFound; it is made durable first. Of an index, the
 // images that are there suffice.
 func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error {
-	ref = ref.WithDefaultTag()
-	if ref.IsZero() || ref.digest != "" {
+	ref = ref.entryName()
+	if ref.IsZero() || ref.digest != "" && ref.digest != desc.Digest {
 		return &RefError{Name: ref.String(), Err: errTagName}
 	}
 	// The slow part is done before the lock. Under it everything is marked as
@@ -163,7 +180,7 @@ func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error
 	return nil
 }
 
-var errTagName = fmt.Errorf("a tag needs a name without a digest")
+var errTagName = errors.New("a name with a digest names that digest only")
 
 // setEntry reports whether the table was changed.
 func setEntry(index *ocispec.Index, ref Ref, desc ocispec.Descriptor) bool {
@@ -195,7 +212,7 @@ func isNamed(m ocispec.Descriptor, ref Ref) bool {
 // Untag removes a name. The image stays until a prune. A name that is not
 // there is ErrNotFound.
 func (s *Store) Untag(ctx context.Context, ref Ref) error {
-	ref = ref.WithDefaultTag()
+	ref = ref.entryName()
 	err := s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
 		before := len(index.Manifests)
 		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return isNamed(m, ref) })
@@ -212,6 +229,12 @@ func (s *Store) Untag(ctx context.Context, ref Ref) error {
 
 // References lists the names in the order of their full text.
 func (s *Store) References(ctx context.Context) ([]Reference, error) {
+	list, err := s.entries(ctx)
+	return slices.DeleteFunc(list, func(r Reference) bool { return r.Ref.IsZero() }), err
+}
+
+// entries lists the table.
+func (s *Store) entries(ctx context.Context) ([]Reference, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -219,22 +242,26 @@ func (s *Store) References(ctx context.Context) ([]Reference, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tableReferences(index), nil
+	return tableEntries(index), nil
 }
 
-func tableReferences(index *ocispec.Index) []Reference {
-	var list []Reference
+// tableEntries lists the names in the order of their full text, and after them
+// what has no readable name.
+func tableEntries(index *ocispec.Index) []Reference {
+	var named, rest []Reference
 	seen := make(map[Ref]bool)
 	for _, m := range index.Manifests {
 		ref, ok := entryRef(m)
-		if !ok || seen[ref] {
-			continue
+		switch {
+		case !ok:
+			rest = append(rest, Reference{Descriptor: m})
+		case !seen[ref]:
+			seen[ref] = true
+			named = append(named, Reference{ref, withoutName(m)})
 		}
-		seen[ref] = true
-		list = append(list, Reference{ref, withoutName(m)})
 	}
-	slices.SortFunc(list, func(a, b Reference) int { return compareRefs(a.Ref, b.Ref) })
-	return list
+	slices.SortFunc(named, func(a, b Reference) int { return compareRefs(a.Ref, b.Ref) })
+	return append(named, rest...)
 }
 
 func compareRefs(a, b Ref) int {
@@ -265,7 +292,7 @@ func (s *Store) Lookup(ctx context.Context, ref Ref) (ocispec.Descriptor, error)
 }
 
 func matches(r Reference, want Ref) bool {
-	if want.digest == "" {
+	if want.digest == "" || r.Ref.IsZero() {
 		return r.Ref == want
 	}
 	return r.Ref.host == want.host && r.Ref.repo == want.repo && r.Descriptor.Digest == want.digest

@@ -177,12 +177,14 @@ type closure struct {
 	// Where it is nil the first problem ends the walk.
 	problem func(desc ocispec.Descriptor, err error)
 
-	found []ocispec.Descriptor // everything present, once, parents first
-	seen  map[digest.Digest]bool
+	found     []ocispec.Descriptor // everything present, once, parents first
+	seen      map[digest.Digest]bool
+	manifests int // how many of found are no indexes
 }
 
 // add walks desc and what it names. Layers that are foreign (they have URLs)
-// may be missing; so may images of an index, though not all of them.
+// may be missing; so may images of an index and of the indexes in it, though
+// not all of them.
 func (c *closure) add(ctx context.Context, desc ocispec.Descriptor) error {
 	_, err := c.walk(ctx, desc, 0)
 	return err
@@ -218,13 +220,14 @@ func (c *closure) walk(ctx context.Context, desc ocispec.Descriptor, depth int) 
 }
 
 func (c *closure) walkChildren(ctx context.Context, doc document, parent ocispec.Descriptor, depth int) error {
-	some := false
+	if doc.index == nil {
+		c.manifests++
+	}
 	for _, child := range doc.children() {
 		there, err := c.walk(ctx, child, depth+1)
 		if err != nil {
 			return err
 		}
-		some = some || there
 		if there || doc.index != nil || len(child.URLs) > 0 {
 			continue
 		}
@@ -232,7 +235,7 @@ func (c *closure) walkChildren(ctx context.Context, doc document, parent ocispec
 			return err
 		}
 	}
-	if doc.index != nil && !some && len(doc.index.Manifests) > 0 {
+	if depth == 0 && c.manifests == 0 && len(doc.children()) > 0 {
 		return c.fail(parent, fmt.Errorf("index %s: every image of it is %w", parent.Digest, ErrNotFound))
 	}
 	return nil

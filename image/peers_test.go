@@ -101,7 +101,7 @@ func TestSkopeoReadsArchives(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer out.Close()
-		if err := s.SaveReferences(t.Context(), out, images, f); err != nil {
+		if err := s.SaveReferences(t.Context(), out, images, SaveOptions{Format: f}); err != nil {
 			t.Fatal(err)
 		}
 		return path
@@ -141,7 +141,7 @@ func TestLoadReadsWhatSkopeoWrites(t *testing.T) {
 		}
 		defer in.Close()
 		y := newStore(t)
-		loaded, err := y.Load(t.Context(), in)
+		loaded, err := y.Load(t.Context(), in, LoadOptions{})
 		if err != nil || len(loaded) != 1 || loaded[0].Ref.Familiar() != "loaded:v1" {
 			t.Fatalf("%s: %+v, %v", kind, loaded, err)
 		}
@@ -229,7 +229,7 @@ func TestBuildahReadsArchives(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	if err := s.Save(t.Context(), out, []string{"app:v1"}, DockerArchive); err != nil {
+	if err := s.Save(t.Context(), out, []string{"app:v1"}, SaveOptions{Format: DockerArchive}); err != nil {
 		t.Fatal(err)
 	}
 	storage := t.TempDir()

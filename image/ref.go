@@ -130,6 +130,14 @@ func (r Ref) familiarName() string {
 	return r.repo
 }
 
+// FamiliarName is the short form without tag and digest: app.
+func (r Ref) FamiliarName() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.familiarName()
+}
+
 // Host is the registry: docker.io, localhost:5000.
 func (r Ref) Host() string { return r.host }
 

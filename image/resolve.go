@@ -25,7 +25,13 @@ func (s *Store) Resolve(ctx context.Context, name string) (ocispec.Descriptor, e
 // find is Resolve that tells the table's name too; a zero Ref for an image
 // that was found by its digest.
 func (s *Store) find(ctx context.Context, name string) (Reference, error) {
-	table, err := s.References(ctx)
+	m := s.openMemo()
+	defer m.save()
+	return s.resolveIn(ctx, m, name)
+}
+
+func (s *Store) resolveIn(ctx context.Context, m *memo, name string) (Reference, error) {
+	table, err := s.entries(ctx)
 	if err != nil {
 		return Reference{}, err
 	}
@@ -40,12 +46,12 @@ func (s *Store) find(ctx context.Context, name string) (Reference, error) {
 	prefix, isID := strings.CutPrefix(name, "sha256:")
 	switch {
 	case hexID.MatchString(prefix) && (isID || refErr != nil || ref.tag == ""):
-		desc, err := s.byID(ctx, table, name, prefix)
+		desc, err := s.byID(ctx, m, name, prefix)
 		return Reference{Descriptor: desc}, err
 	case refErr != nil:
 		return Reference{}, refErr
 	case ref.digest != "":
-		desc, err := s.byID(ctx, table, ref.Familiar(), ref.digest.Encoded())
+		desc, err := s.byID(ctx, m, ref.Familiar(), ref.digest.Encoded())
 		return Reference{Descriptor: desc}, err
 	}
 	return Reference{}, fmt.Errorf("image %s: %w", ref.WithDefaultTag().Familiar(), ErrNotFound)
@@ -54,22 +60,50 @@ func (s *Store) find(ctx context.Context, name string) (Reference, error) {
 // candidate is an image that an id may stand for.
 type candidate struct {
 	desc ocispec.Descriptor
-	id   digest.Digest // of the config; of the index itself for an index
+	id   digest.Digest
 }
 
-// byID looks among the images that have names first, then among all blobs.
-func (s *Store) byID(ctx context.Context, table []Reference, name, prefix string) (ocispec.Descriptor, error) {
-	for _, list := range []func(context.Context, []Reference) ([]candidate, error){s.namedImages, s.allImages} {
-		candidates, err := list(ctx, table)
-		if err != nil {
-			return ocispec.Descriptor{}, err
+// byID looks among the images of the table first, then among all blobs.
+func (s *Store) byID(ctx context.Context, m *memo, name, prefix string) (ocispec.Descriptor, error) {
+	listed, err := s.tableSummaries(ctx, m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc, err := pickID(candidates(listed), name, prefix)
+	if err != nil || desc.Digest != "" {
+		return desc, err
+	}
+	found, err := s.documentBlobs(ctx, nil)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var loose []Summary
+	for _, d := range found {
+		loose = append(loose, m.summarise(ctx, d))
+	}
+	desc, err = pickID(candidates(loose), name, prefix)
+	if err == nil && desc.Digest == "" {
+		err = fmt.Errorf("image %s: %w", name, ErrNotFound)
+	}
+	return desc, err
+}
+
+// candidates are the images of a list and the images of its indexes.
+func candidates(list []Summary) []candidate {
+	var all []candidate
+	for i := range list {
+		s := &list[i]
+		if s.Err != nil {
+			continue
 		}
-		desc, err := pickID(candidates, name, prefix)
-		if err != nil || desc.Digest != "" {
-			return desc, err
+		all = append(all, candidate{s.Descriptor, s.ID()})
+		for _, member := range s.Members {
+			if member.Present && s.IsIndex {
+				all = append(all, candidate{member.Descriptor, member.ID})
+			}
 		}
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("image %s: %w", name, ErrNotFound)
+	return all
 }
 
 // pickID gives a zero descriptor when nothing matches. Manifests with the
@@ -101,55 +135,6 @@ func pickID(candidates []candidate, name, prefix string) (ocispec.Descriptor, er
 	return first, nil
 }
 
-// namedImages lists what the table names, and the images of its indexes.
-func (s *Store) namedImages(ctx context.Context, table []Reference) ([]candidate, error) {
-	var list []candidate
-	for _, r := range table {
-		more, err := s.imagesBelow(ctx, r.Descriptor)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, more...)
-	}
-	return list, nil
-}
-
-// imagesBelow passes over what cannot be read.
-func (s *Store) imagesBelow(ctx context.Context, desc ocispec.Descriptor) ([]candidate, error) {
-	c := closure{from: s, present: s.there, problem: func(ocispec.Descriptor, error) {}}
-	if err := c.add(ctx, desc); err != nil {
-		return nil, err
-	}
-	var list []candidate
-	for _, d := range c.found {
-		one, ok, err := s.asImage(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			list = append(list, one)
-		}
-	}
-	return list, nil
-}
-
-// asImage reads a manifest or index; anything else is not ok.
-func (s *Store) asImage(ctx context.Context, d ocispec.Descriptor) (c candidate, ok bool, err error) {
-	if d.MediaType != "" && !isIndexType(d.MediaType) && !isManifestType(d.MediaType) {
-		return candidate{}, false, nil
-	}
-	doc, err := readDocument(ctx, s, d)
-	switch {
-	case err != nil:
-		return candidate{}, false, ctx.Err()
-	case doc.index != nil:
-		d.MediaType = orDefault(d.MediaType, doc.index.MediaType, ocispec.MediaTypeImageIndex)
-		return candidate{d, d.Digest}, true, nil
-	}
-	d.MediaType = orDefault(d.MediaType, doc.manifest.MediaType, ocispec.MediaTypeImageManifest)
-	return candidate{d, doc.manifest.Config.Digest}, true, nil
-}
-
 func orDefault(texts ...string) string {
 	for _, t := range texts {
 		if t != "" {
@@ -157,25 +142,6 @@ func orDefault(texts ...string) string {
 		}
 	}
 	return ""
-}
-
-// allImages reads every blob that may be a manifest or index.
-func (s *Store) allImages(ctx context.Context, _ []Reference) ([]candidate, error) {
-	var list []candidate
-	err := s.eachBlob(func(b blobFile) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if b.info.Size() > maxManifest || !beginsDocument(b.path) {
-			return nil
-		}
-		c, ok, err := s.asImage(ctx, ocispec.Descriptor{Digest: b.digest, Size: b.info.Size()})
-		if ok {
-			list = append(list, c)
-		}
-		return err
-	})
-	return list, err
 }
 
 // beginsDocument reports whether the file begins as JSON of a manifest does.
@@ -191,12 +157,17 @@ func beginsDocument(path string) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(head[:n]), []byte("{"))
 }
 
-// there reports whether a blob is in the store and leaves no mark.
+// there reports whether a blob is in the store, wherever a prune may just have
+// put it, and leaves no mark.
 func (s *Store) there(d digest.Digest) bool {
-	f, err := s.openBlob(d)
-	if err != nil {
+	if d.Validate() != nil {
 		return false
 	}
-	f.Close()
-	return true
+	blob := s.blobPath(d)
+	for _, path := range []string{blob, s.trashPath(d), blob} {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -335,9 +335,18 @@ func testTags(t *testing.T, x *suite) {
 		}
 	}
 	var bad *RefError
-	if err := x.s.Tag(t.Context(), mustRef(t, "app@"+string(two.Digest)), two); !errors.As(err, &bad) {
-		t.Errorf("tag by digest: %v", err)
+	if err := x.s.Tag(t.Context(), mustRef(t, "app@sha256:"+zeros), two); !errors.As(err, &bad) {
+		t.Errorf("tag by another digest: %v", err)
 	}
+	byDigest := mustRef(t, "app:v1@"+string(two.Digest))
+	x.try(t, "tag by digest", func() error { return x.s.Tag(t.Context(), byDigest, two) })
+	if got := lookup(byDigest.String()); got != two.Digest {
+		t.Errorf("lookup by digest: %s", got)
+	}
+	if lookup("app:v1") != "" {
+		t.Error("a name with a digest gave a tag")
+	}
+	x.try(t, "untag by digest", func() error { return x.s.Untag(t.Context(), byDigest) })
 }
 
 func testTagIncomplete(t *testing.T, x *suite) {

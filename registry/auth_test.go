@@ -47,7 +47,7 @@ func TestAuth(t *testing.T) {
 			test.setup(f)
 			desc := have.image(amd64, 1000, 2000, 300<<10)
 			c := newClient(t, test.o)
-			err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have)
+			_, err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have)
 			if test.wantErr != "" {
 				e := asError(t, err)
 				if !strings.Contains(e.Error(), test.wantErr) || strings.Contains(e.Error(), "-secret") {
@@ -71,7 +71,7 @@ func TestTokensAreFew(t *testing.T) {
 	f.auth, f.user, f.password = "bearer", "ann", secret
 	desc := have.image(amd64, 1, 2, 3, 4)
 	c := newClient(t, Options{Credentials: static("ann", secret)})
-	err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc, MountFrom: []Repository{f.repo("base")}}, have)
+	_, err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc, MountFrom: []Repository{f.repo("base")}}, have)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func TestDockerRegistry(t *testing.T) {
 	desc := have.index(amd64, arm64, armV7)
 	c := newClient(t, Options{})
 	repo := Repository{Host: host, Name: "team/app"}
-	if err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
+	if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
 	into := newStore()
@@ -130,12 +130,12 @@ func TestDockerRegistry(t *testing.T) {
 	sameBlobs(t, into, have)
 
 	image := have.image(amd64, 3<<20, 0, 1)
-	if err := c.Push(ctx, PushRequest{Repo: repo, Reference: "big", Descriptor: image}, have); err != nil {
+	if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "big", Descriptor: image}, have); err != nil {
 		t.Fatal(err)
 	}
 	other := Repository{Host: host, Name: "other"}
 	c = newClient(t, Options{})
-	if err := c.Push(ctx, PushRequest{Repo: other, Reference: "big", Descriptor: image, MountFrom: []Repository{repo}}, have); err != nil {
+	if _, err := c.Push(ctx, PushRequest{Repo: other, Reference: "big", Descriptor: image, MountFrom: []Repository{repo}}, have); err != nil {
 		t.Fatal(err)
 	}
 	if !c.noted(NoteMounted) {
@@ -168,7 +168,7 @@ func TestDockerRegistryWithPassword(t *testing.T) {
 	desc := have.image(amd64, 100<<10)
 	repo := Repository{Host: host, Name: "app"}
 	c := newClient(t, Options{ConfigDir: dir})
-	err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have)
+	_, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have)
 	if e := asError(t, err); e.Status != 401 || !strings.Contains(e.Hint, "run `ocibuild login "+host+"`") {
 		t.Errorf("%v", err)
 	}
@@ -180,7 +180,7 @@ func TestDockerRegistryWithPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = newClient(t, Options{ConfigDir: dir})
-	if err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
+	if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
 	into := newStore()
@@ -236,7 +236,7 @@ func TestSkopeo(t *testing.T) {
 	t.Run("pulls ours", func(t *testing.T) {
 		have := newStore()
 		desc := have.index(amd64, arm64)
-		err := newClient(t, Options{}).Push(ctx, PushRequest{Repo: Repository{Host: host, Name: "ours"}, Reference: "v1", Descriptor: desc}, have)
+		_, err := newClient(t, Options{}).Push(ctx, PushRequest{Repo: Repository{Host: host, Name: "ours"}, Reference: "v1", Descriptor: desc}, have)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func TestSkopeo(t *testing.T) {
 	t.Run("docker's format", func(t *testing.T) {
 		have := newStore()
 		desc := have.dockerImage(t)
-		err := newClient(t, Options{}).Push(ctx, PushRequest{Repo: Repository{Host: host, Name: "docker"}, Reference: "v1", Descriptor: desc}, have)
+		_, err := newClient(t, Options{}).Push(ctx, PushRequest{Repo: Repository{Host: host, Name: "docker"}, Reference: "v1", Descriptor: desc}, have)
 		if err != nil {
 			t.Fatal(err)
 		}

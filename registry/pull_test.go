@@ -429,7 +429,7 @@ func TestHTTP2(t *testing.T) {
 	f.fault("PUT /v2/app/blobs/uploads/", 1, status(http.StatusServiceUnavailable))
 	f.fault("GET /v2/app/blobs/"+layer, 2, cut(1<<20))
 	c, into := newClient(t, Options{Insecure: []string{f.host()}}), newStore()
-	if err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
+	if _, err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into); err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -30,7 +31,7 @@ type PushRequest struct {
 type pusher struct {
 	job
 	from      Store
-	whole     bool
+	complete  bool // nothing may be left out
 	mountFrom []Repository
 	pushing   keyedLock // so that images of one index send what they share once
 }
@@ -39,13 +40,13 @@ type pusher struct {
 //
 // Of an index, the images that the store or the registry has are sent. If some are nowhere, as after the pull of one platform, and a tag
 // is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so; a push by digest, or one
-// that wants the whole, is refused.
-func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
+// that wants the whole, is refused. The descriptor is that of what was pushed.
+func (c *Client) Push(ctx context.Context, r PushRequest, from Store) (ocispec.Descriptor, error) {
 	j, err := c.newJob(opPush, r.Repo, r.Reference)
 	if err != nil {
-		return err
+		return ocispec.Descriptor{}, err
 	}
-	p := &pusher{job: j, from: from, whole: r.Whole}
+	p := &pusher{job: j, from: from, complete: r.Whole}
 	for _, repo := range r.MountFrom {
 		if dialHost(repo.Host) == dialHost(r.Repo.Host) && repo.Name != r.Repo.Name && repositoryPattern.MatchString(repo.Name) {
 			p.mountFrom = append(p.mountFrom, repo)
@@ -53,7 +54,7 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
 	}
 	desc, body, err := p.read(ctx, r.Descriptor)
 	if err != nil {
-		return err
+		return desc, err
 	}
 	reference := r.Reference
 	if reference == "" {
@@ -61,18 +62,18 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Store) error {
 	}
 	there, _, err := p.headManifest(ctx, reference)
 	if err != nil {
-		return err
+		return desc, err
 	}
 	if there.Digest != desc.Digest {
 		if desc, body, err = p.whatIsThere(ctx, desc, body); err != nil {
-			return err
+			return desc, err
 		}
 	}
 	if there.Digest == desc.Digest {
 		p.report(desc, NoteExists, desc.Size, true)
-		return nil
+		return desc, nil
 	}
-	return p.tree(ctx, node{desc: desc, body: body, reference: reference})
+	return desc, p.tree(ctx, node{desc: desc, body: body, reference: reference})
 }
 
 // node is a manifest or an index on its way.
@@ -174,7 +175,7 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	if err != nil || !isIndex(doc.MediaType) {
 		return desc, body, err
 	}
-	there, err := p.children(ctx, doc.Manifests)
+	there, err := p.children(ctx, doc.Manifests, 0)
 	if err != nil {
 		return desc, nil, err
 	}
@@ -197,7 +198,7 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	if lacks == "" {
 		lacks = "what goes with its images"
 	}
-	if p.whole || len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
+	if p.complete || len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
 		return desc, nil, p.errorf("pull what is missing, or push what is there by a tag",
 			"the index %s is not complete, neither here nor at the registry: it lacks %s", desc.Digest, lacks)
 	}
@@ -212,21 +213,42 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	return desc, body, err
 }
 
-// children says of each manifest whether the store or the registry has it.
-func (p *pusher) children(ctx context.Context, list []ocispec.Descriptor) ([]bool, error) {
+// children says of each manifest whether the store or the registry has it, and of an index that only the store has, all of it.
+func (p *pusher) children(ctx context.Context, list []ocispec.Descriptor, depth int) ([]bool, error) {
 	there := make([]bool, len(list))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxWaiting)
 	for i, child := range list {
-		if there[i] = p.from.Use(child.Digest); there[i] {
+		stored := p.from.Use(child.Digest)
+		if there[i] = stored && !isIndex(child.MediaType); there[i] {
 			continue
 		}
 		group.Go(func() (err error) {
 			there[i], err = p.exists(ctx, "manifests", child.Digest)
+			if err == nil && !there[i] && stored {
+				there[i], err = p.whole(ctx, child, depth+1)
+			}
 			return err
 		})
 	}
 	return there, group.Wait()
+}
+
+// whole reports whether all that an index of the store names is in the store or at the registry.
+func (p *pusher) whole(ctx context.Context, desc ocispec.Descriptor, depth int) (bool, error) {
+	if depth > maxDepth {
+		return false, p.errorf("", "indexes are nested more than %d deep", maxDepth)
+	}
+	desc, body, err := p.read(ctx, desc)
+	if err != nil {
+		return false, err
+	}
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	there, err := p.children(ctx, doc.Manifests, depth)
+	return !slices.Contains(there, false), err
 }
 
 // either reads a manifest from the store or the registry.

@@ -42,19 +42,19 @@ func TestPush(t *testing.T) {
 		desc := have.image(amd64, 10, 600<<10, 0, 10)
 		c := newClient(t, Options{})
 		req := PushRequest{Repo: f.repo("team/app"), Reference: "v1", Descriptor: desc}
-		if err := c.Push(context.Background(), req, have); err != nil {
+		if _, err := c.Push(context.Background(), req, have); err != nil {
 			t.Fatal(err)
 		}
 		pulled(t, f, "team/app", "v1", desc, have, amd64)
 		before := len(f.log)
-		if err := c.Push(context.Background(), req, have); err != nil {
+		if _, err := c.Push(context.Background(), req, have); err != nil {
 			t.Fatal(err)
 		}
 		if again := f.log[before:]; len(again) != 1 {
 			t.Errorf("a second push did %v", again)
 		}
 		req.Reference = "v2"
-		if err := c.Push(context.Background(), req, have); err != nil {
+		if _, err := c.Push(context.Background(), req, have); err != nil {
 			t.Fatal(err)
 		}
 		if n := f.count("POST"); n != 5 {
@@ -66,7 +66,7 @@ func TestPush(t *testing.T) {
 func TestPushByDigest(t *testing.T) {
 	f, have := newFake(t), newStore()
 	desc := have.image(amd64, 10)
-	if err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("app"), Descriptor: desc}, have); err != nil {
+	if _, err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("app"), Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
 	pulled(t, f, "app", desc.Digest.String(), desc, have, amd64)
@@ -75,7 +75,7 @@ func TestPushByDigest(t *testing.T) {
 func TestPushIndex(t *testing.T) {
 	f, have := newFake(t), newStore()
 	desc := have.index(amd64, arm64, armV7)
-	if err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
+	if _, err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
 	pulled(t, f, "app", "v1", desc, have, amd64, arm64, armV7)
@@ -105,17 +105,21 @@ func TestPushPartOfIndex(t *testing.T) {
 
 	t.Run("back where it came from", func(t *testing.T) {
 		c := newClient(t, Options{})
-		if err := c.Push(context.Background(), PushRequest{Repo: f.repo("origin"), Reference: "v2", Descriptor: desc}, pull(t, arm64)); err != nil {
+		if _, err := c.Push(context.Background(), PushRequest{Repo: f.repo("origin"), Reference: "v2", Descriptor: desc}, pull(t, arm64)); err != nil {
 			t.Fatal(err)
 		}
 		pulled(t, f, "origin", "v2", desc, all, amd64, arm64, armV7)
 	})
 	t.Run("one", func(t *testing.T) {
 		c := newClient(t, Options{})
-		if err := c.Push(context.Background(), PushRequest{Repo: f.repo("one"), Reference: "v1", Descriptor: desc}, pull(t, arm64)); err != nil {
+		pushed, err := c.Push(context.Background(), PushRequest{Repo: f.repo("one"), Reference: "v1", Descriptor: desc}, pull(t, arm64))
+		if err != nil {
 			t.Fatal(err)
 		}
 		got := resolve(t, "one")
+		if pushed.Digest != got.Digest {
+			t.Errorf("it says that %s was pushed, and the registry has %s", pushed.Digest, got.Digest)
+		}
 		if got.MediaType != ocispec.MediaTypeImageManifest || !c.noted("without linux/amd64, linux/arm/v7") {
 			t.Errorf("got %v, notes %v", got, c.notes)
 		}
@@ -123,7 +127,7 @@ func TestPushPartOfIndex(t *testing.T) {
 	})
 	t.Run("two", func(t *testing.T) {
 		c, have := newClient(t, Options{}), pull(t, arm64, amd64)
-		if err := c.Push(context.Background(), PushRequest{Repo: f.repo("two"), Reference: "v1", Descriptor: desc}, have); err != nil {
+		if _, err := c.Push(context.Background(), PushRequest{Repo: f.repo("two"), Reference: "v1", Descriptor: desc}, have); err != nil {
 			t.Fatal(err)
 		}
 		got, body, err := c.Manifest(context.Background(), f.repo("two"), "v1")
@@ -136,7 +140,7 @@ func TestPushPartOfIndex(t *testing.T) {
 		}
 	})
 	t.Run("by digest", func(t *testing.T) {
-		err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("three"), Descriptor: desc}, pull(t, arm64))
+		_, err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("three"), Descriptor: desc}, pull(t, arm64))
 		if e := asError(t, err); !strings.Contains(e.Message, "it lacks linux/amd64, linux/arm/v7") {
 			t.Error(err)
 		}
@@ -160,7 +164,7 @@ func TestPushMounts(t *testing.T) {
 			f.blobs["base "+layer.Digest.String()] = have.blobs[layer.Digest]
 			test.setup(f)
 			c := newClient(t, Options{})
-			err := c.Push(context.Background(), PushRequest{
+			_, err := c.Push(context.Background(), PushRequest{
 				Repo: f.repo("app"), Reference: "v1", Descriptor: desc,
 				MountFrom: []Repository{{Host: "elsewhere.example", Name: "base"}, f.repo("base"), f.repo("app")},
 			}, have)
@@ -247,7 +251,7 @@ func TestPushFaults(t *testing.T) {
 			desc := have.image(amd64, size)
 			f.fault(test.match, test.times, test.do)
 			c := newClient(t, Options{})
-			err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have)
+			_, err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have)
 			if n := f.count(upload); n > test.puts {
 				t.Errorf("%d uploads, more than %d", n, test.puts)
 			}
@@ -293,7 +297,7 @@ func TestPushSourceFailures(t *testing.T) {
 			desc := have.image(amd64, 1<<20)
 			test.spoil(have, have.layers(t, desc)[0].Digest)
 			c := newClient(t, Options{})
-			err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have)
+			_, err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have)
 			var e *Error
 			if err == nil || errors.As(err, &e) || !strings.Contains(err.Error(), test.want) || test.is != nil && !errors.Is(err, test.is) {
 				t.Errorf("got %v (%T)", err, err)
@@ -333,7 +337,7 @@ func TestPushLocationElsewhere(t *testing.T) {
 		w.WriteHeader(rec.Code)
 	})
 	c := newClient(t, Options{Credentials: static("ann", "correct horse")})
-	if err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
+	if _, err := c.Push(context.Background(), PushRequest{Repo: f.repo("app"), Reference: "v1", Descriptor: desc}, have); err != nil {
 		t.Fatal(err)
 	}
 	if leaked != "" {

@@ -85,7 +85,7 @@ func TestPullSeveralRefuses(t *testing.T) {
 func TestPushWholeRoundTrip(t *testing.T) {
 	f, have := newFake(t), newStore()
 	desc := bundle(have)
-	if err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("multi"), Reference: "v1", Descriptor: desc, Whole: true}, have); err != nil {
+	if _, err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("multi"), Reference: "v1", Descriptor: desc, Whole: true}, have); err != nil {
 		t.Fatal(err)
 	}
 	into := newStore()
@@ -100,11 +100,31 @@ func TestPushWholeRefuses(t *testing.T) {
 	a, gone := have.image(amd64, 100), newStore().image(arm64, 100)
 	a.Platform, gone.Platform = &amd64, &arm64
 	desc := have.nest(a, gone)
-	err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("multi"), Reference: "v1", Descriptor: desc, Whole: true}, have)
+	_, err := newClient(t, Options{}).Push(context.Background(), PushRequest{Repo: f.repo("multi"), Reference: "v1", Descriptor: desc, Whole: true}, have)
 	if e := asError(t, err); !strings.Contains(e.Message, "it lacks linux/arm64") {
 		t.Errorf("%q", e.Message)
 	}
 	if f.count("PUT /v2/multi/manifests/") != 0 {
 		t.Error("something was pushed")
+	}
+}
+
+func TestPushNestedIndexInPart(t *testing.T) {
+	f, have := newFake(t), newStore()
+	a, b, gone := have.image(amd64, 100), have.image(arm64, 100), newStore().image(armV7, 100)
+	a.Platform, b.Platform, gone.Platform = &amd64, &arm64, &armV7
+	c := newClient(t, Options{})
+	pushed, err := c.Push(context.Background(), PushRequest{
+		Repo: f.repo("multi"), Reference: "v1", Descriptor: have.nest(a, have.nest(b), have.nest(gone)),
+	}, have)
+	if err != nil {
+		t.Fatal(err)
+	}
+	into := newStore()
+	if _, err := newClient(t, Options{}).Pull(context.Background(), PullRequest{Repo: f.repo("multi"), Reference: "v1", All: true}, into); err != nil {
+		t.Fatal(err)
+	}
+	if !into.Use(pushed.Digest) || !into.Use(a.Digest) || !into.Use(b.Digest) || into.Use(gone.Digest) || !c.noted("is not complete here") {
+		t.Errorf("pushed %v, notes %v", pushed, c.notes)
 	}
 }

@@ -45,7 +45,7 @@ func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, po
 			return img, nil
 		}
 	}
-	desc, err := b.pull(ctx, ref, p)
+	desc, err := b.pull(ctx, ref, registry.PullRequest{Platforms: []ocispec.Platform{p}})
 	if err != nil && policy != build.PullAlways && ctx.Err() == nil {
 		return nil, &build.Hinted{Err: err, Hint: "the store has no " + ref.Familiar() + ", so its registry was asked: `ocibuild images` lists what is there"}
 	}
@@ -84,15 +84,13 @@ func (b *bases) stored(ctx context.Context, ref image.Ref, p ocispec.Platform) (
 	return img, nil
 }
 
-// pull fetches ref and names it. A name with a digest is not given to the
-// image: the digest finds it.
-func (b *bases) pull(ctx context.Context, ref image.Ref, p ocispec.Platform) (ocispec.Descriptor, error) {
+// pull fetches what is wanted of ref and names it.
+func (b *bases) pull(ctx context.Context, ref image.Ref, want registry.PullRequest) (ocispec.Descriptor, error) {
 	r := b.show.begin("pull "+ref.String(), repositoryName(ref))
-	desc, err := b.client.Pull(ctx, registry.PullRequest{
-		Repo: repository(ref), Reference: remoteReference(ref), Platforms: []ocispec.Platform{p},
-	}, b.store)
+	want.Repo, want.Reference = repository(ref), remoteReference(ref)
+	desc, err := b.client.Pull(ctx, want, b.store)
 	b.show.end(r, err)
-	if err != nil || ref.Digest() != "" {
+	if err != nil {
 		return desc, err
 	}
 	return desc, b.store.Tag(ctx, ref, desc)

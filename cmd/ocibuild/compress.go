@@ -11,10 +11,22 @@ import (
 // for the time it takes.
 const gzipLevel = 6
 
+// zstdLevel is what zstd does by itself.
+const zstdLevel = 3
+
 // gzipCompression is how layers are compressed when an image leaves.
-func gzipCompression() image.Compression {
+func gzipCompression() image.Compression { return layerCompression(string(layer.Gzip)) }
+
+// layerCompression is gzip or zstd.
+func layerCompression(algorithm string) image.Compression {
+	level := gzipLevel
+	if algorithm == string(layer.Zstd) {
+		level = zstdLevel
+	}
 	return image.Compression{
-		Algorithm: string(layer.Gzip), Level: gzipLevel,
-		New: func(w io.Writer) (io.WriteCloser, error) { return layer.Compress(w, layer.Gzip, gzipLevel) },
+		Algorithm: algorithm, Level: level,
+		New: func(w io.Writer) (io.WriteCloser, error) {
+			return layer.Compress(w, layer.Compression(algorithm), level)
+		},
 	}
 }

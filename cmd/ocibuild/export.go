@@ -9,6 +9,7 @@ import (
 
 type exportCommand struct {
 	name, output string
+	platform     platformFlag
 }
 
 func exportDescription() *command {
@@ -18,6 +19,7 @@ func exportDescription() *command {
 		examples: []example{
 			{"ocibuild export -o rootfs.tar app:v1", ""},
 			{"ocibuild export app:v1 | tar -t", "list the files"},
+			{"ocibuild export --platform linux/arm64 app:v1 | tar -t", "of the image for another machine"},
 		},
 		enters: true,
 		make:   func() verb { return &exportCommand{} },
@@ -26,6 +28,7 @@ func exportDescription() *command {
 
 func (c *exportCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
+	c.platform.declare(fs, "write the image for this `OS/ARCH[/VARIANT]`")
 }
 
 func (c *exportCommand) Check(s *stdio, args []string) error {
@@ -33,11 +36,14 @@ func (c *exportCommand) Check(s *stdio, args []string) error {
 		return err
 	}
 	c.name = args[0]
+	if err := c.platform.check(); err != nil {
+		return err
+	}
 	return checkOutput(s, c.output)
 }
 
 func (c *exportCommand) Run(ctx context.Context, s *session) error {
-	img, _, err := resolveImage(ctx, s, c.name)
+	img, err := selectImage(ctx, s, c.name, c.platform.want)
 	if err != nil {
 		return err
 	}

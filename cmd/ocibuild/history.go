@@ -16,6 +16,7 @@ type historyCommand struct {
 	listing
 	name           string
 	noTrunc, human bool
+	platform       platformFlag
 }
 
 func historyDescription() *command {
@@ -35,6 +36,7 @@ func (c *historyCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print the image ids only")
 	fs.BoolVar(&c.noTrunc, "no-trunc", false, "print whole ids and instructions")
 	fs.BoolVarP(&c.human, "human", "H", true, "print sizes and times for people; --human=false prints bytes and RFC 3339")
+	c.platform.declare(fs, "show the image for this `OS/ARCH[/VARIANT]`")
 	c.declare(fs)
 }
 
@@ -43,6 +45,9 @@ func (c *historyCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	c.name = args[0]
+	if err := c.platform.check(); err != nil {
+		return err
+	}
 	return c.parse()
 }
 
@@ -57,7 +62,7 @@ type historyLine struct {
 }
 
 func (c *historyCommand) Run(ctx context.Context, s *session) error {
-	img, _, err := resolveImage(ctx, s, c.name)
+	img, err := selectImage(ctx, s, c.name, c.platform.want)
 	if err != nil {
 		return err
 	}

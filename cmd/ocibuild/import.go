@@ -21,6 +21,8 @@ type importCommand struct {
 	changeTexts []string
 	changes     []parser.Instruction
 	created     *time.Time
+	platform    platformFlag
+	message     string
 }
 
 func importDescription() *command {
@@ -30,6 +32,7 @@ func importDescription() *command {
 			"--change sets what a Dockerfile would: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR. " +
 			"$SOURCE_DATE_EPOCH sets the image's created time. Prints the image id.",
 		examples: []example{
+			{"ocibuild import --platform linux/arm64 -m 'from the vendor' rootfs.tar vendor:v1", "for another machine"},
 			{"ocibuild import rootfs.tar.xz base:v1", ""},
 			{"mmdebstrap stable - | ocibuild import - debian:mine", ""},
 			{`ocibuild import -c 'CMD ["/bin/sh"]' -c 'ENV LANG=C.UTF-8' ./rootfs tools:v1`, "of a directory"},
@@ -41,6 +44,8 @@ func importDescription() *command {
 
 func (c *importCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.changeTexts, "change", "c", nil, "apply this Dockerfile `INSTRUCTION` to the image (may be repeated)")
+	fs.StringVarP(&c.message, "message", "m", "", "say this `TEXT` in the image's history")
+	c.platform.declare(fs, "make the image for this `OS/ARCH[/VARIANT]` (default: this machine's)")
 }
 
 func (c *importCommand) Check(s *stdio, args []string) error {
@@ -63,6 +68,9 @@ func (c *importCommand) Check(s *stdio, args []string) error {
 			return err
 		}
 		c.changes = append(c.changes, in)
+	}
+	if err := c.platform.check(); err != nil {
+		return err
 	}
 	c.created, err = sourceDate(s.getenv("SOURCE_DATE_EPOCH"))
 	return err
@@ -115,12 +123,15 @@ func (c *importCommand) config() (image.Config, error) {
 	if c.created != nil {
 		created = *c.created
 	}
-	host := image.HostPlatform()
-	cfg := image.Config{
-		Created:  &created,
-		Platform: ocispec.Platform{OS: host.OS, Architecture: host.Architecture, Variant: host.Variant},
-		History:  []ocispec.History{{Created: &created, Comment: "Imported from " + c.source}},
+	cfg := image.Config{Created: &created, Platform: image.HostPlatform()}
+	if c.platform.want != nil {
+		cfg.Platform = *c.platform.want
 	}
+	comment := c.message
+	if comment == "" {
+		comment = "Imported from " + c.source
+	}
+	cfg.History = []ocispec.History{{Created: &created, Comment: comment}}
 	for _, in := range c.changes {
 		if err := applyChange(&cfg.Config, in); err != nil {
 			return cfg, err

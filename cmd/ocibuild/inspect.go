@@ -3,18 +3,17 @@ package main
 import (
 	"context"
 	"text/template"
-	"time"
 
 	"github.com/ocibuild/ocibuild/image"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 )
 
 type inspectCommand struct {
-	names    []string
-	format   string
-	template *template.Template
+	names       []string
+	format      string
+	template    *template.Template
+	platform    platformFlag
+	raw, config bool
 }
 
 func inspectDescription() *command {
@@ -22,11 +21,16 @@ func inspectDescription() *command {
 		name: "inspect", args: "IMAGE...", short: "print everything about images",
 		long: "Prints a JSON array with an object for each image, in the shape of docker image inspect. With --format a " +
 			"Go template is printed for each image in its place. RepoDigests has the digests of manifests and indexes in the " +
-			"store: those of images built here change when push compresses their layers.",
+			"store: those of images built here change when push compresses their layers. Of an image for several platforms " +
+			"Manifests lists what it has and what of it is in the store; everything else is about the image for --platform, " +
+			"or for this machine, or the first that is there. Referrers lists artifacts in the store that are about the image.",
 		examples: []example{
 			{"ocibuild inspect app:v1 | jq '.[0].Config.Env'", ""},
 			{"ocibuild inspect -f '{{.Id}}' app:v1", "the image id"},
 			{"ocibuild inspect -f '{{json .Config.Labels}}' app:v1", ""},
+			{"ocibuild inspect --platform linux/arm64 app:v1", "the image for another machine"},
+			{"ocibuild inspect -f '{{range .Manifests}}{{.Platform}} {{.Present}}\\n{{end}}' app:v1", "the platforms, and which of them are here"},
+			{"ocibuild inspect --raw --config app:v1 | jq .history", "the whole config, byte by byte"},
 		},
 		make: func() verb { return &inspectCommand{} },
 	}
@@ -34,6 +38,9 @@ func inspectDescription() *command {
 
 func (c *inspectCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.format, "format", "f", "", "print this Go `TEMPLATE` for each image, or json")
+	c.platform.declare(fs, "describe the image for this `OS/ARCH[/VARIANT]`")
+	fs.BoolVar(&c.raw, "raw", false, "print the manifest or index as it is stored")
+	fs.BoolVar(&c.config, "config", false, "with --raw: print the image's config")
 }
 
 func (c *inspectCommand) Check(_ *stdio, args []string) error {
@@ -41,6 +48,15 @@ func (c *inspectCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	c.names = args
+	switch {
+	case c.config && !c.raw:
+		return usagef("--config needs --raw")
+	case c.raw && c.format != "":
+		return usagef("--raw and --format exclude each other")
+	}
+	if err := c.platform.check(); err != nil {
+		return err
+	}
 	if c.format == "" || c.format == "json" {
 		return nil
 	}
@@ -49,36 +65,20 @@ func (c *inspectCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-// imageInfo is docker's description of an image.
-type imageInfo struct {
-	Id           digest.Digest // docker's spelling
-	RepoTags     []string
-	RepoDigests  []string
-	Comment      string
-	Created      *time.Time `json:",omitempty"`
-	Author       string
-	Architecture string
-	Variant      string `json:",omitempty"`
-	Os           string
-	OsVersion    string `json:",omitempty"`
-	Size         int64
-	RootFS       imageRootFS
-	Config       *image.RunConfig
-	Descriptor   ocispec.Descriptor
-}
-
-type imageRootFS struct {
-	Type   string
-	Layers []digest.Digest
-}
-
 func (c *inspectCommand) Run(ctx context.Context, s *session) error {
-	found := []*imageInfo{}
+	st, err := s.store()
+	if err != nil {
+		return err
+	}
+	if c.raw {
+		return c.printRaw(ctx, s, st)
+	}
+	found := []*image.Info{}
 	var missing error
 	for _, name := range c.names {
-		info, err := describe(ctx, s, name)
+		info, err := st.Inspect(ctx, name, c.platform.want)
 		if err != nil {
-			missing = err
+			missing = missingImage(name, err)
 			break
 		}
 		found = append(found, info)
@@ -89,7 +89,21 @@ func (c *inspectCommand) Run(ctx context.Context, s *session) error {
 	return missing
 }
 
-func (c *inspectCommand) print(s *session, found []*imageInfo) error {
+// printRaw prints documents as they are.
+func (c *inspectCommand) printRaw(ctx context.Context, s *session, st *image.Store) error {
+	for _, name := range c.names {
+		text, err := st.Raw(ctx, name, c.platform.want, c.config)
+		if err != nil {
+			return missingImage(name, err)
+		}
+		if _, err := s.out.Write(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *inspectCommand) print(s *session, found []*image.Info) error {
 	switch c.format {
 	case "":
 		return writeJSON(s.out, found)
@@ -104,67 +118,6 @@ func (c *inspectCommand) print(s *session, found []*imageInfo) error {
 	for _, info := range found {
 		if err := execute(s.out, c.template, info); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// resolveImage finds an image by name, id or the beginning of one.
-func resolveImage(ctx context.Context, s *session, name string) (*image.Image, ocispec.Descriptor, error) {
-	st, err := s.store()
-	if err != nil {
-		return nil, ocispec.Descriptor{}, err
-	}
-	desc, err := st.Resolve(ctx, name)
-	if err != nil {
-		return nil, desc, missingImage(name, err)
-	}
-	img, err := openImage(ctx, st, desc)
-	return img, desc, err
-}
-
-func describe(ctx context.Context, s *session, name string) (*imageInfo, error) {
-	img, desc, err := resolveImage(ctx, s, name)
-	if err != nil {
-		return nil, err
-	}
-	i := &stored{desc: desc, img: img}
-	info := &imageInfo{
-		Id: img.ID(), RepoTags: []string{}, RepoDigests: []string{},
-		Created: img.Config.Created, Author: img.Config.Author,
-		Architecture: img.Config.Architecture, Variant: img.Config.Variant,
-		Os: img.Config.OS, OsVersion: img.Config.OSVersion, Size: i.size(),
-		RootFS:     imageRootFS{Type: img.Config.RootFS.Type, Layers: img.Config.RootFS.DiffIDs},
-		Config:     &img.Config.Config,
-		Descriptor: desc,
-	}
-	if n := len(img.Config.History); n > 0 {
-		info.Comment = img.Config.History[n-1].Comment
-	}
-	return info, info.addNames(ctx, s, desc)
-}
-
-// addNames fills in the names that lead to the image.
-func (i *imageInfo) addNames(ctx context.Context, s *session, desc ocispec.Descriptor) error {
-	st, err := s.store()
-	if err != nil {
-		return err
-	}
-	refs, err := st.References(ctx)
-	if err != nil {
-		return err
-	}
-	seen := map[string]bool{}
-	for _, r := range refs {
-		if r.Descriptor.Digest != desc.Digest {
-			continue
-		}
-		if r.Ref.Tag() != "" {
-			i.RepoTags = append(i.RepoTags, r.Ref.Familiar())
-		}
-		if name := familiarName(r.Ref) + "@" + desc.Digest.String(); !seen[name] {
-			seen[name] = true
-			i.RepoDigests = append(i.RepoDigests, name)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,8 +13,9 @@ import (
 )
 
 type loadCommand struct {
-	input string
-	quiet bool
+	input     string
+	quiet     bool
+	platforms platformsFlag
 }
 
 func loadDescription() *command {
@@ -24,6 +26,7 @@ func loadDescription() *command {
 		examples: []example{
 			{"ocibuild load -i app.tar.gz", ""},
 			{"ssh host docker save app:v1 | ocibuild load", ""},
+			{"ocibuild load -i app.tar --platform linux/arm64", "of an archive for several platforms"},
 		},
 		make: func() verb { return &loadCommand{} },
 	}
@@ -32,6 +35,7 @@ func loadDescription() *command {
 func (c *loadCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.input, "input", "i", "", "read this `FILE` in place of standard input")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing")
+	c.platforms.declare(fs, "take the image for this `OS/ARCH[/VARIANT]` alone")
 }
 
 func (c *loadCommand) Check(s *stdio, args []string) error {
@@ -41,7 +45,7 @@ func (c *loadCommand) Check(s *stdio, args []string) error {
 	if (c.input == "" || c.input == "-") && s.inTTY {
 		return &usageError{msg: "an archive is not read from a terminal", hint: "name a file with -i, or redirect standard input"}
 	}
-	return nil
+	return c.platforms.check()
 }
 
 func (c *loadCommand) Run(ctx context.Context, s *session) error {
@@ -64,9 +68,9 @@ func (c *loadCommand) Run(ctx context.Context, s *session) error {
 		return fmt.Errorf("read archive: %w", err)
 	}
 	defer plain.Close()
-	loaded, err := st.Load(ctx, plain)
+	loaded, err := st.Load(ctx, plain, image.LoadOptions{Platforms: c.platforms.want})
 	if err != nil {
-		return fmt.Errorf("load archive: %w", err)
+		return archiveError(err)
 	}
 	return c.print(ctx, s, st, loaded)
 }
@@ -78,17 +82,30 @@ func (c *loadCommand) print(ctx context.Context, s *session, st *image.Store, lo
 	for _, l := range loaded {
 		line := "Loaded image: " + l.Ref.Familiar()
 		if l.Ref.IsZero() {
-			img, err := openImage(ctx, st, l.Descriptor)
+			info, err := st.Inspect(ctx, l.Descriptor.Digest.String(), nil)
 			if err != nil {
 				return err
 			}
-			line = "Loaded image ID: " + img.ID().String()
+			line = "Loaded image ID: " + info.Id.String()
 		}
 		if _, err := fmt.Fprintln(s.out, line); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// archiveError words that an archive has no image for a platform.
+func archiveError(err error) error {
+	var platform *image.PlatformError
+	if !errors.As(err, &platform) {
+		return err
+	}
+	e := &storeError{msg: "the archive has no image for " + image.FormatPlatform(platform.Want), err: err}
+	if list := formatPlatforms(platform.Have); list != "" {
+		e.hint = "it has " + list
+	}
+	return e
 }
 
 // openInput opens a file, or standard input for "" and "-".

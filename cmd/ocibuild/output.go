@@ -158,6 +158,6 @@ func (o output) writeTo(ctx context.Context, s *session, b *build.Builder, done 
 		refs = []image.Reference{{Descriptor: desc}}
 	}
 	return writeFile(s.stdio, o.dest, func(w io.Writer) error {
-		return b.Store.SaveReferences(ctx, w, refs, image.ArchiveFormat(o.kind))
+		return b.Store.SaveReferences(ctx, w, refs, image.SaveOptions{Format: image.ArchiveFormat(o.kind)})
 	})
 }

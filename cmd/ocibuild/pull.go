@@ -3,37 +3,39 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
-	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 )
 
 type pullCommand struct {
-	ref      image.Ref
-	platform string
-	want     ocispec.Platform
-	quiet    bool
-	insecure []string
+	ref       image.Ref
+	platforms platformsFlag
+	all       bool
+	quiet     bool
+	insecure  []string
 }
 
 func pullDescription() *command {
 	return &command{
 		name: "pull", args: "NAME[:TAG|@DIGEST]", short: "fetch an image from its registry",
 		long: "Fetches an image from its registry and keeps it in the store under the same name. Layers that are there " +
-			"already are not fetched again. Of an image for several platforms one is fetched. Prints the full name.",
+			"already are not fetched again. Of an image for several platforms those of --platform are fetched, or this machine's; " +
+			"what an earlier pull fetched of it stays, and others can come later. Prints the full name.",
 		examples: []example{
 			{"ocibuild pull alpine:3.20", "from docker.io"},
 			{"ocibuild pull --platform linux/arm64 ghcr.io/me/app:v1", "for another machine"},
+			{"ocibuild pull --all-platforms ghcr.io/me/app:v1", "everything, attestations included"},
 		},
 		make: func() verb { return &pullCommand{} },
 	}
 }
 
 func (c *pullCommand) Flags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.platform, "platform", "", "fetch the image for this `OS/ARCH[/VARIANT]` (default: this machine's)")
+	c.platforms.declare(fs, "fetch the image for this `OS/ARCH[/VARIANT]`")
+	fs.BoolVar(&c.all, "all-platforms", false, "fetch the images for all platforms, and what belongs to them")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
 	insecureFlag(fs, &c.insecure)
 }
@@ -47,23 +49,10 @@ func (c *pullCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	c.ref = ref.WithDefaultTag()
-	c.want, err = parsePlatform(c.platform)
-	return err
-}
-
-// parsePlatform reads a --platform flag; empty is this machine's.
-func parsePlatform(text string) (ocispec.Platform, error) {
-	if text == "" {
-		return image.HostPlatform(), nil
+	if c.all && len(c.platforms.texts) > 0 {
+		return usagef("--platform and --all-platforms exclude each other")
 	}
-	if strings.Contains(text, ",") {
-		return ocispec.Platform{}, &usageError{msg: "--platform=" + text + ": one platform at a time", hint: "run the command once for each platform"}
-	}
-	p, err := build.ParsePlatform(text)
-	if err != nil {
-		return p, &usageError{msg: "--platform: " + err.Error(), hint: "write it as linux/amd64 or linux/arm64"}
-	}
-	return p, nil
+	return c.platforms.check()
 }
 
 func (c *pullCommand) Run(ctx context.Context, s *session) error {
@@ -78,16 +67,33 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	defer lease.Release()
 	show := newDisplay(c.progress(), s.stdio)
 	b := &bases{store: st, client: s.client(c.insecure, show), show: show}
-	img, err := b.Image(ctx, c.ref, c.want, build.PullAlways)
+	desc, err := b.pull(ctx, c.ref, registry.PullRequest{Platforms: c.platforms.want, All: c.all})
 	show.close()
 	if err != nil {
 		return err
 	}
-	if other := otherPlatform(img, c.ref, c.want); other != "" && !c.quiet {
-		fmt.Fprintln(s.err, "warning: "+other)
+	if !c.all && !c.quiet {
+		warnPlatform(ctx, s, st, c.ref, desc, c.platforms.want)
 	}
 	_, err = fmt.Fprintln(s.out, c.ref)
 	return err
+}
+
+// warnPlatform tells that an image which is for one platform alone is not for
+// the one that was asked for.
+func warnPlatform(ctx context.Context, s *session, st *image.Store, ref image.Ref, desc ocispec.Descriptor, wanted []ocispec.Platform) {
+	if len(wanted) == 0 {
+		wanted = []ocispec.Platform{image.HostPlatform()}
+	}
+	img, err := st.Select(ctx, desc, nil)
+	if err != nil || img.Descriptor.Digest != desc.Digest {
+		return
+	}
+	for _, want := range wanted {
+		if other := otherPlatform(img, ref, want); other != "" {
+			fmt.Fprintln(s.err, "warning: "+other)
+		}
+	}
 }
 
 func (c *pullCommand) progress() string {

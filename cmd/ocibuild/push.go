@@ -12,6 +12,8 @@ import (
 
 type pushCommand struct {
 	ref      image.Ref
+	platform platformFlag
+	all      bool
 	quiet    bool
 	insecure []string
 }
@@ -20,16 +22,22 @@ func pushDescription() *command {
 	return &command{
 		name: "push", args: "NAME[:TAG]", short: "send an image to its registry",
 		long: "Sends an image from the store to the registry that its name says. Layers are compressed once, the result is " +
-			"remembered, and what the registry has already is not sent. Prints NAME@DIGEST of what was pushed.",
+			"remembered, and what the registry has already is not sent. Prints NAME@DIGEST of what was pushed.\n" +
+			"\n" +
+			"Of an image for several platforms, those that are in the store or at the registry already are pushed; where some " +
+			"are nowhere, the new image is without them and a note says so, or, with --all-platforms, nothing is pushed.",
 		examples: []example{
 			{"ocibuild push ghcr.io/me/app:v1", ""},
 			{"ocibuild push localhost:5000/app", "registries on this machine may speak plain http"},
+			{"ocibuild push --platform linux/arm64 ghcr.io/me/app:v1-arm64", "the image for one platform, without the index"},
 		},
 		make: func() verb { return &pushCommand{} },
 	}
 }
 
 func (c *pushCommand) Flags(fs *pflag.FlagSet) {
+	c.platform.declare(fs, "send the image for this `OS/ARCH[/VARIANT]` alone, without the index")
+	fs.BoolVar(&c.all, "all-platforms", false, "refuse to send an index without some of its images")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
 	insecureFlag(fs, &c.insecure)
 }
@@ -39,8 +47,13 @@ func (c *pushCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	var err error
-	c.ref, err = parseNewRef(args[0])
-	return err
+	if c.ref, err = parseNewRef(args[0]); err != nil {
+		return err
+	}
+	if c.all && c.platform.text != "" {
+		return usagef("--platform and --all-platforms exclude each other")
+	}
+	return c.platform.check()
 }
 
 func (c *pushCommand) Run(ctx context.Context, s *session) error {
@@ -57,12 +70,19 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer lease.Release()
+	if c.platform.want != nil {
+		img, err := st.Select(ctx, desc, c.platform.want)
+		if err != nil {
+			return missingImage(c.ref.Familiar(), err)
+		}
+		desc = img.Descriptor
+	}
 	mode := "auto"
 	if c.quiet {
 		mode = "quiet"
 	}
 	show := newDisplay(mode, s.stdio)
-	p := &pusher{store: st, client: s.client(c.insecure, show), show: show}
+	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all}
 	pushed, err := p.push(ctx, c.ref, desc)
 	show.close()
 	if err != nil {
@@ -80,6 +100,7 @@ type pusher struct {
 	store  *image.Store
 	client *registry.Client
 	show   display
+	whole  bool // refuse an index of which some images are nowhere
 }
 
 // push sends an image under a name. It gives the descriptor of what the
@@ -96,8 +117,8 @@ func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descripto
 	if err != nil {
 		return desc, fmt.Errorf("compress %s: %w", ref.Familiar(), err)
 	}
-	return portable, p.client.Push(ctx, registry.PushRequest{
-		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, MountFrom: p.siblings(ctx, ref),
+	return p.client.Push(ctx, registry.PushRequest{
+		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, MountFrom: p.siblings(ctx, ref), Whole: p.whole,
 	}, p.store)
 }
 

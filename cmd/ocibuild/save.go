@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/spf13/pflag"
@@ -12,16 +13,23 @@ type saveCommand struct {
 	names  []string
 	output string
 	format string
+
+	compression string
+	platforms   platformsFlag
 }
 
 func saveDescription() *command {
 	return &command{
 		name: "save", args: "IMAGE...", short: "write images to an archive",
 		long: "Writes one or more images to a tar archive that `ocibuild load`, docker, podman and skopeo read. " +
-			"The docker format is an OCI image layout with docker's manifest.json beside it; the oci format has the layout alone.",
+			"The docker format is an OCI image layout with docker's manifest.json beside it; the oci format has the layout alone. " +
+			"A name without a tag stands for all tags of its repository. Of an image for several platforms all that are in the " +
+			"store are written; its index stays as it is whatever is left out.",
 		examples: []example{
 			{"ocibuild save -o app.tar app:v1", ""},
 			{"ocibuild save app:v1 app:v2 | zstd > apps.tar.zst", "layers that both have are in it once"},
+			{"ocibuild save --platform linux/amd64,linux/arm64 -o app.tar app:v1", "of an image for more platforms than these"},
+			{"ocibuild save --compression zstd -o app.tar app:v1", "with compressed layers, as push sends them"},
 			{"ocibuild save --format oci -o app.tar app:v1", "for `skopeo copy oci-archive:app.tar ...`"},
 		},
 		make: func() verb { return &saveCommand{} },
@@ -31,6 +39,8 @@ func saveDescription() *command {
 func (c *saveCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
 	fs.StringVar(&c.format, "format", "docker", "`FORMAT` of the archive: docker or oci")
+	fs.StringVar(&c.compression, "compression", "none", "`HOW` to compress layers that are not: none, gzip or zstd")
+	c.platforms.declare(fs, "write the image for this `OS/ARCH[/VARIANT]` alone")
 }
 
 func (c *saveCommand) Check(s *stdio, args []string) error {
@@ -38,10 +48,16 @@ func (c *saveCommand) Check(s *stdio, args []string) error {
 		return err
 	}
 	c.names = args
+	if err := c.platforms.check(); err != nil {
+		return err
+	}
 	switch c.format {
 	case string(image.DockerArchive), string(image.OCIArchive):
 	default:
 		return usagef("--format=%s: the formats are docker and oci", c.format)
+	}
+	if !slices.Contains([]string{"none", "gzip", "zstd"}, c.compression) {
+		return oneOf("--compression", c.compression, []string{"none", "gzip", "zstd"})
 	}
 	return checkOutput(s, c.output)
 }
@@ -59,12 +75,44 @@ func (c *saveCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	lease, err := st.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	var images []image.Reference
 	for _, name := range c.names {
-		if _, err := st.Resolve(ctx, name); err != nil {
+		found, err := c.find(ctx, st, name)
+		if err != nil {
 			return missingImage(name, err)
 		}
+		images = append(images, found...)
 	}
 	return writeFile(s.stdio, c.output, func(w io.Writer) error {
-		return st.Save(ctx, w, c.names, image.ArchiveFormat(c.format))
+		return st.SaveReferences(ctx, w, images, image.SaveOptions{Format: image.ArchiveFormat(c.format), Platforms: c.platforms.want})
 	})
+}
+
+// find gives the images that a name stands for, with their layers compressed
+// where that is wanted.
+func (c *saveCommand) find(ctx context.Context, st *image.Store, name string) ([]image.Reference, error) {
+	found, err := st.Named(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		for _, p := range c.platforms.want {
+			if _, err := st.Select(ctx, found[i].Descriptor, &p); err != nil {
+				return nil, err
+			}
+		}
+		if c.compression == "none" {
+			continue
+		}
+		found[i].Descriptor, err = st.Portable(ctx, found[i].Descriptor, image.PortableOptions{Compression: layerCompression(c.compression)})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
 }

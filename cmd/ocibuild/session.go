@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"github.com/ocibuild/ocibuild/cache"
@@ -130,20 +129,4 @@ func parseNewRef(text string) (image.Ref, error) {
 		return ref, usagef("%s: a name with a digest cannot be given to an image, only one with a tag", text)
 	}
 	return ref.WithDefaultTag(), nil
-}
-
-// missingImage words that the store does not have name.
-func missingImage(name string, err error) error {
-	var many *image.AmbiguousError
-	switch {
-	case errors.As(err, &many):
-		return err
-	case errors.Is(err, image.ErrNotFound):
-		return &storeError{
-			msg:  fmt.Sprintf("no such image: %s", sanitizeText(name)),
-			hint: "`ocibuild images` lists what is there, `ocibuild pull` fetches more",
-			err:  err,
-		}
-	}
-	return err
 }
