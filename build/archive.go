@@ -7,11 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/ocibuild/ocibuild/image/layer"
+	"golang.org/x/sys/unix"
 )
 
 // archives holds the archives an ADD unpacks: each is decompressed once into
@@ -27,10 +32,26 @@ func (a *archives) close() {
 	}
 }
 
-// spool is one decompressed archive.
-type spool struct{ f *os.File }
+// spool is one decompressed archive. Err is why it ends early, which matters to
+// those who read as far.
+type spool struct {
+	f   *os.File
+	err error
+}
 
-func (s spool) open(_ context.Context, _ string, e *layer.Entry) (io.ReadCloser, error) {
+// until gives a reader of section that ends with the spool's error.
+func (s *spool) until(section *io.SectionReader) io.Reader {
+	if s.err == nil {
+		return section
+	}
+	return io.MultiReader(section, failing{s.err})
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func (s *spool) open(_ context.Context, _ string, e *layer.Entry) (io.ReadCloser, error) {
 	return io.NopCloser(io.NewSectionReader(s.f, e.Offset, e.Size)), nil
 }
 
@@ -74,10 +95,11 @@ func (a *archives) open(ctx context.Context, from opener, it *item) (*spool, err
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, err
 	}
-	if _, err := copyBuffer(ctx, f, d); err != nil {
+	_, err = copyBuffer(ctx, f, d)
+	if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) {
 		return nil, fmt.Errorf("unpack /%s: %w", it.at, err)
 	}
-	return &spool{f}, nil
+	return &spool{f, err}, nil
 }
 
 // landArchive unpacks a match into the destination, which becomes a directory.
@@ -95,21 +117,24 @@ func (t *transfer) landArchive(ctx context.Context, l *landing, from opener, m m
 	if err != nil {
 		return false, err
 	}
-	u := unpacking{l: l, spool: s, dst: dst, own: own, links: map[string]string{}}
+	u := unpacking{l: l, spool: s, dst: dst, own: own, links: map[string][]string{}}
 	if err := u.all(ctx); err != nil {
 		return false, fmt.Errorf("unpack /%s: %w", it.at, err)
 	}
 	return true, nil
 }
 
-// unpacking lands the members of one archive below dst.
+// unpacking lands the members of one archive below dst, as one who has dst for
+// root and knows nothing else: links that are absolute or have too many dots
+// end there.
 type unpacking struct {
 	l     *landing
 	spool *spool
 	dst   string
 	own   *owner
-	links map[string]string // landed path -> group of hard links
-	end   int64             // where sparse members are written out in full
+	// links holds the paths that share a file, by their group.
+	links map[string][]string
+	end   int64 // where sparse members are written out in full
 }
 
 func (u *unpacking) all(ctx context.Context) error {
@@ -119,7 +144,7 @@ func (u *unpacking) all(ctx context.Context) error {
 	}
 	u.end = size
 	section := io.NewSectionReader(u.spool.f, 0, size)
-	r := tar.NewReader(section)
+	r := tar.NewReader(u.spool.until(section))
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -149,7 +174,7 @@ func (u *unpacking) all(ctx context.Context) error {
 func sparse(h *tar.Header) bool {
 	_, pax := h.PAXRecords["GNU.sparse.major"]
 	_, old := h.PAXRecords["GNU.sparse.map"]
-	return h.Typeflag == tar.TypeGNUSparse || pax || old
+	return pax || old
 }
 
 // expand writes a sparse member's bytes, holes included, behind the archive.
@@ -160,31 +185,20 @@ func (u *unpacking) expand(r io.Reader) (int64, error) {
 	return at, err
 }
 
-var errOutside = errors.New("leads out of the directory it is unpacked into")
-
-// member lands one member: its directory is followed through links inside
-// the root, and it replaces what is there, but for a directory on a directory.
+// member lands one member: it replaces what is there, but for a directory on a
+// directory, whose metadata it changes.
 func (u *unpacking) member(h *tar.Header, offset int64) error {
 	name := path.Clean(h.Name)
-	if path.IsAbs(name) {
-		name = clean(name)
-	}
-	if name == ".." || strings.HasPrefix(name, "../") {
-		return errOutside
-	}
-	if strings.HasPrefix(path.Base(name), ".wh.") {
-		return errors.New("names beginning with .wh. are reserved for layers")
-	}
-	if name == "." || name == "" {
+	if h.Typeflag == tar.TypeXGlobalHeader || name == "." {
 		return nil
 	}
-	dir, err := u.l.mkdirAll(path.Join(u.dst, path.Dir(name)), 0o755, nil)
+	at, err := u.place(clean(name))
 	if err != nil {
 		return err
 	}
 	e := layer.Entry{
-		Name: path.Join(dir, path.Base(name)), Type: h.Typeflag, Mode: h.Mode & 0o7777,
-		UID: h.Uid, GID: h.Gid, ModTime: h.ModTime, Linkname: h.Linkname,
+		Name: at, Type: h.Typeflag, Mode: h.Mode & 0o7777, UID: h.Uid, GID: h.Gid,
+		ModTime: bounded(h.ModTime), Linkname: h.Linkname,
 		Devmajor: h.Devmajor, Devminor: h.Devminor, Offset: offset,
 	}
 	for k, v := range h.PAXRecords {
@@ -201,49 +215,139 @@ func (u *unpacking) member(h *tar.Header, offset int64) error {
 	return u.land(e, h.Size)
 }
 
-// oldReg is the type of regular files in archives older than USTAR.
-const oldReg = 0
+// bounded is the time that a file gets: none is before 1970 or after what
+// nanoseconds in 64 bits can tell.
+func bounded(t time.Time) time.Time {
+	if t.Before(time.Unix(0, 0)) || t.After(time.Unix(0, math.MaxInt64)) {
+		return time.Unix(0, 0)
+	}
+	return t
+}
+
+// lookup looks at a path below dst.
+func (u *unpacking) lookup(p string) (*layer.Entry, error) { return u.l.lookup(join(u.dst, p)) }
+
+// place gives the path in the image for a member's: its directory, which is
+// made if it is missing, with all links followed, and its own name.
+func (u *unpacking) place(name string) (string, error) {
+	if name == "" {
+		return u.dst, nil
+	}
+	dir, base := parentOf(name), path.Base(name)
+	real, err := resolve(u.lookup, dir)
+	if err != nil {
+		return "", err
+	}
+	e, err := u.lookup(real)
+	switch {
+	case isNotExist(err):
+		if err := u.makeParents(dir); err != nil {
+			return "", err
+		}
+	case err != nil:
+		return "", err
+	case e.Type != typeDir:
+		return "", fmt.Errorf("/%s: %w", dir, errNotDir)
+	}
+	return join(join(u.dst, real), base), nil
+}
+
+// makeParents makes the directories that members lie in and the archive does
+// not have. They are root's whatever --chown says, and no link to nothing is
+// turned into a directory.
+func (u *unpacking) makeParents(dir string) error {
+	at := ""
+	for name := range strings.SplitSeq(dir, "/") {
+		real, err := resolve(u.lookup, at)
+		if err != nil {
+			return err
+		}
+		p := join(real, name)
+		_, err = u.lookup(p)
+		if isNotExist(err) {
+			e := layer.Entry{Name: join(u.dst, p), Type: typeDir, Mode: 0o755, ModTime: u.l.now}
+			u.l.added[e.Name] = &landed{entry: e}
+		} else if err != nil {
+			return err
+		}
+		at = p
+		if real, err = resolve(u.lookup, at); err != nil {
+			return err
+		}
+		if e, err := u.lookup(real); err != nil || e.Type != typeDir {
+			return fmt.Errorf("mkdir /%s: %w", p, fs.ErrExist)
+		}
+	}
+	return nil
+}
 
 func (u *unpacking) land(e layer.Entry, size int64) error {
+	switch {
+	case e.Name == "":
+		return nil // the image's root has no entry
+	case e.Name == u.dst && e.Type != typeDir:
+		return fmt.Errorf("/%s: %w", e.Name, fs.ErrExist)
+	}
 	switch e.Type {
-	case typeDir:
-		return u.replace(&landed{entry: e})
-	case typeReg, oldReg, tar.TypeGNUSparse, tar.TypeCont:
-		e.Type, e.Size = typeReg, size
+	case typeReg:
+		e.Size = size
 		return u.replace(&landed{entry: e, from: u.spool, at: e.Name})
-	case typeSymlink:
-		target := path.Join(path.Dir(e.Name), e.Linkname)
-		if !path.IsAbs(e.Linkname) && u.dst != "" && target != u.dst && !strings.HasPrefix(target, u.dst+"/") {
-			return errOutside
-		}
+	case typeDir, typeSymlink, typeChar, typeBlock, typeFifo:
 		return u.replace(&landed{entry: e})
 	case typeLink:
 		return u.hardLink(e)
-	case typeChar, typeBlock, typeFifo:
-		return u.replace(&landed{entry: e})
-	case tar.TypeXGlobalHeader:
-		return nil
 	}
-	return fmt.Errorf("unknown type of member %q", e.Type)
+	return fmt.Errorf("members of type %q are not known", e.Type)
 }
 
-// hardLink makes the member and its target, both by name in this archive, one file.
+// hardLink makes the member another name of a file that is there, in the
+// archive or in the image. What the member's header says goes for all the names.
 func (u *unpacking) hardLink(e layer.Entry) error {
-	dir, err := u.l.resolve(path.Join(u.dst, path.Dir(clean(e.Linkname))))
+	name := clean(e.Linkname)
+	dir, err := resolve(u.lookup, parentOf(name))
 	if err != nil {
 		return err
 	}
-	target := path.Join(dir, path.Base(e.Linkname))
-	first, ok := u.l.added[target]
-	if !ok || first.entry.Type == typeDir {
-		return fmt.Errorf("link to %s, which the archive does not have before it", e.Linkname)
+	target := join(join(u.dst, dir), path.Base(name))
+	if target == e.Name {
+		return fmt.Errorf("link to itself: %w", fs.ErrNotExist)
+	}
+	first, err := u.l.take(target)
+	if err != nil {
+		return fmt.Errorf("link to %s: %w", e.Linkname, err)
 	}
 	if first.link == "" {
-		first.link = "archive:" + target
+		first.link = fmt.Sprintf("archive %d", len(u.links))
+		u.links[first.link] = []string{target}
 	}
 	same := *first
 	same.entry.Name = e.Name
-	return u.replace(&same)
+	if err := u.replace(&same); err != nil {
+		return err
+	}
+	u.links[first.link] = append(u.links[first.link], e.Name)
+	for _, p := range u.links[first.link] {
+		if f := u.l.added[p]; f != nil && f.link == first.link {
+			f.describe(e)
+		}
+	}
+	return nil
+}
+
+// describe gives a file the metadata of another entry; a symbolic link has no
+// mode and keeps its time.
+func (f *landed) describe(e layer.Entry) {
+	f.entry.UID, f.entry.GID = e.UID, e.GID
+	if f.entry.Type != typeSymlink {
+		f.entry.Mode, f.entry.ModTime = e.Mode, e.ModTime
+	}
+	if len(e.Xattrs) > 0 {
+		f.entry.Xattrs = maps.Clone(f.entry.Xattrs)
+		if f.entry.Xattrs == nil {
+			f.entry.Xattrs = map[string]string{}
+		}
+		maps.Copy(f.entry.Xattrs, e.Xattrs)
+	}
 }
 
 // replace lands f in place of whatever is there.

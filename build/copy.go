@@ -175,6 +175,9 @@ func (t *transfer) land(ctx context.Context, l *landing, sel *selection, own *ow
 		}
 	}
 	for _, d := range t.docs {
+		if name := clean(d.name); name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("heredoc %s: its name is that of a file, and names no directories", d.name)
+		}
 		e := layer.Entry{Type: typeReg, Mode: 0o644, Size: int64(len(d.body)), ModTime: l.now}
 		m := match{name: d.name, items: []item{{at: d.name, entry: &e}}}
 		if err := t.landMatch(l, memory(d.body), m, own, -1); err != nil {
@@ -251,7 +254,7 @@ func (t *transfer) landItem(l *landing, from opener, it *item, to string, own *o
 		return l.putDir(e, it.rel != "")
 	}
 	f := &landed{entry: e, from: from, at: it.at, item: it}
-	if it.link != "" {
+	if it.link != "" && e.Type == typeReg { // the copier links nothing else
 		f.link = strconv.Itoa(group) + ":" + it.link
 	}
 	return l.putFile(f)

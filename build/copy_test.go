@@ -45,7 +45,7 @@ func land(t *testing.T, instr, workdir string, context_, below fakeTree) (made [
 		}
 		own = &o
 	}
-	l := newLanding(below.lookup, time.Unix(0, 0))
+	l := newLanding(below, time.Unix(0, 0))
 	arch := &archives{dir: t.TempDir()}
 	defer arch.close()
 	if err := tr.land(ctx, l, sel, own, arch); err != nil {
@@ -243,7 +243,7 @@ func TestHardLinksStayLinked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLanding(emptyTree{}.lookup, time.Unix(0, 0))
+	l := newLanding(emptyTree{}, time.Unix(0, 0))
 	tr := &transfer{keyword: "COPY", dest: "/"}
 	if err := tr.land(ctx, l, sel, nil, nil); err != nil {
 		t.Fatal(err)

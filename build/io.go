@@ -19,7 +19,10 @@ const (
 	typeFifo    = tar.TypeFifo
 )
 
-var errNotDir = errors.New("not a directory")
+var (
+	errNotDir = errors.New("not a directory")
+	errIsDir  = errors.New("is a directory")
+)
 
 func errorIs(err, target error) bool { return errors.Is(err, target) }
 

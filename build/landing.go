@@ -18,11 +18,17 @@ import (
 // written before everything has landed, and every look below that decides the
 // outcome is noted, so that the step can be keyed on just these facts.
 type landing struct {
-	below func(path string) (*layer.Entry, error)
+	below base
 	// facts holds what was asked of the tree below, by path.
 	facts map[string]string
 	added map[string]*landed
 	now   time.Time
+}
+
+// base is a root filesystem that a landing adds to.
+type base interface {
+	lookup(path string) (*layer.Entry, error)
+	opener
 }
 
 // landed is one path that the step makes.
@@ -45,7 +51,7 @@ type opener interface {
 // owner is what --chown or USER makes of new files; nil keeps what they have.
 type owner struct{ uid, gid int }
 
-func newLanding(below func(string) (*layer.Entry, error), now time.Time) *landing {
+func newLanding(below base, now time.Time) *landing {
 	return &landing{below: below, facts: map[string]string{}, added: map[string]*landed{}, now: now}
 }
 
@@ -54,7 +60,7 @@ func (l *landing) lookup(p string) (*layer.Entry, error) {
 	if a, ok := l.added[p]; ok {
 		return &a.entry, nil
 	}
-	e, err := l.below(p)
+	e, err := l.below.lookup(p)
 	switch {
 	case isNotExist(err):
 		l.facts[p] = "absent"
@@ -64,6 +70,29 @@ func (l *landing) lookup(p string) (*layer.Entry, error) {
 		l.facts[p] = factOf(e)
 	}
 	return e, err
+}
+
+// take gives a file that is there to be landed again, whose every detail
+// matters then, its bytes included.
+func (l *landing) take(p string) (*landed, error) {
+	if f, ok := l.added[p]; ok {
+		if f.entry.Type == typeDir {
+			return nil, errIsDir
+		}
+		return f, nil
+	}
+	e, err := l.lookup(p)
+	if err != nil {
+		return nil, err
+	}
+	if e.Type == typeDir {
+		return nil, errIsDir
+	}
+	l.facts[p] = fmt.Sprintf("%c %04o %d:%d %s %q %d,%d", e.Type, e.Mode, e.UID, e.GID, e.Digest, e.Linkname, e.Devmajor, e.Devminor)
+	f := &landed{entry: *e, from: l.below, at: p}
+	f.entry.Name = p
+	l.added[p] = f
+	return f, nil
 }
 
 // factOf tells what of an existing path a landing depends on.
@@ -87,7 +116,7 @@ func (l *landing) kind(p string) (there, dir bool, err error) {
 	if a, ok := l.added[p]; ok {
 		return true, a.entry.Type == typeDir, nil
 	}
-	e, err := l.below(p)
+	e, err := l.below.lookup(p)
 	if isNotExist(err) {
 		return false, false, nil
 	}
@@ -198,7 +227,7 @@ func (l *landing) settled() ([]*landed, error) {
 			if _, ok := l.added[dir]; ok {
 				continue
 			}
-			e, err := l.below(dir)
+			e, err := l.below.lookup(dir)
 			if err != nil {
 				return nil, fmt.Errorf("look up /%s: %w", dir, err)
 			}

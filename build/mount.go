@@ -234,7 +234,7 @@ func (s *scene) bound(ctx context.Context, m *stepMount) (parents []string, part
 func (r *run) contextLayer(ctx context.Context, sel *selection) (ly image.Layer, part string, err error) {
 	const dir = "context"
 	m := sel.matches[0]
-	l := newLanding(emptyTree{}.lookup, r.now())
+	l := newLanding(emptyTree{}, r.now())
 	t := &transfer{dest: "/" + dir + "/"}
 	if err := t.land(ctx, l, sel, nil, nil); err != nil {
 		return ly, "", err

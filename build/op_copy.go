@@ -163,7 +163,7 @@ func (o *copyOp) land(ctx context.Context) (*landing, spot, error) {
 	if err != nil {
 		return nil, spot{}, err
 	}
-	l := newLanding(below.lookup, o.r.now())
+	l := newLanding(below, o.r.now())
 	arch := &archives{dir: o.r.temp()}
 	o.r.keep(arch)
 	if err := o.t.land(ctx, l, o.sel, own, arch); err != nil {
@@ -278,7 +278,7 @@ func (o *workdirOp) land(ctx context.Context) (*landing, spot, error) {
 	if err != nil {
 		return nil, spot{}, err
 	}
-	l := newLanding(below.lookup, o.r.now())
+	l := newLanding(below, o.r.now())
 	if _, err := l.mkdirAll(o.dir, 0o755, &own); err != nil {
 		return nil, spot{}, err
 	}

@@ -72,6 +72,9 @@ func (s *State) begin() *State {
 	n := s.clone()
 	n.cmdSet = false
 	n.Config.Config.OnBuild = nil
+	if dir := n.Config.Config.WorkingDir; dir != "" {
+		n.Config.Config.WorkingDir = workdir(dir, dir) // a relative one twice, as with BuildKit
+	}
 	if _, ok := scopeOf(n.Config.Config.Env).lookup("PATH"); !ok {
 		n.Config.Config.Env = append(n.Config.Config.Env, "PATH="+defaultPath)
 	}

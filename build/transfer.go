@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"runtime"
 	"strings"
 
@@ -170,7 +171,7 @@ func (l *landing) write(ctx context.Context, w *layer.Writer) error {
 func linkUp(list []*landed) {
 	first := map[string]string{}
 	for _, f := range list {
-		if f.link == "" || f.entry.Type != typeReg {
+		if f.link == "" {
 			continue
 		}
 		if target, ok := first[f.link]; ok {
@@ -185,6 +186,12 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 	for i, f := range b.list {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if deletes, err := f.delete(w); err != nil || deletes {
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		body, err := f.body(ctx, b.data[i])
 		if err != nil {
@@ -201,6 +208,22 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 		b.list[i] = nil
 	}
 	return nil
+}
+
+// delete writes a file whose name is the mark of a deletion as that: it cannot
+// be a file in a layer, and is none in BuildKit's. Anything else is left alone.
+func (f *landed) delete(w *layer.Writer) (deletes bool, err error) {
+	dir, base := path.Split(f.entry.Name)
+	target, deletes := strings.CutPrefix(base, ".wh.")
+	switch {
+	case !deletes || f.entry.Type == typeDir:
+		return false, nil
+	case target == ".wh..opq":
+		return true, w.Opaque(strings.TrimSuffix(dir, "/"))
+	case strings.HasPrefix(target, ".wh."):
+		return true, nil // nobody knows a meaning for it
+	}
+	return true, w.Whiteout(dir + target)
 }
 
 // body gives the reader of a regular file, and nil for anything else.

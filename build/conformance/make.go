@@ -125,7 +125,7 @@ func (t Tree) WriteTar(w io.Writer) error {
 			t.linkTo(&h, e.Same)
 		}
 		if h.ModTime.IsZero() {
-			h.ModTime = time.Now()
+			h.ModTime = time.Unix(1e9, 0) // the same bytes each time
 		}
 		if e.Type == "dir" && !strings.HasSuffix(h.Name, "/") {
 			h.Name += "/"

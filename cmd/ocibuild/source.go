@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ type source struct {
 }
 
 // maxDockerfile is how large a Dockerfile or an ignore file may be.
-const maxDockerfile = 8 << 20
+const maxDockerfile = 16 << 20
 
 // readSource reads the Dockerfile and the ignore file. The source it gives
 // beside an error has what was read until then.
@@ -104,19 +105,33 @@ func (c *buildCommand) readIgnore(dockerfile string) (*parser.Ignore, error) {
 		paths = append([]string{dockerfile + ".dockerignore"}, paths...)
 	}
 	for _, path := range paths {
-		f, err := os.Open(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			continue // as if it were not there
+		}
+		ig, err := openIgnore(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
-		}
-		if err != nil {
-			return nil, &contextError{msg: "read " + path, err: err}
-		}
-		defer f.Close()
-		ig, err := parser.ParseIgnore(io.LimitReader(f, maxDockerfile))
-		if err != nil {
+		case err != nil:
 			return nil, &contextError{msg: path, err: err}
 		}
 		return ig, nil
 	}
 	return nil, nil
+}
+
+func openIgnore(path string) (*parser.Ignore, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxDockerfile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxDockerfile {
+		return nil, fmt.Errorf("it is larger than %s", humanSize(maxDockerfile))
+	}
+	return parser.ParseIgnore(bytes.NewReader(text))
 }
