@@ -3,6 +3,8 @@ package build
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/ocibuild/ocibuild/image"
@@ -12,6 +14,8 @@ import (
 // CheckRequest is what Check needs to know.
 type CheckRequest struct {
 	Dockerfile *parser.Dockerfile
+	// ContextDir is the directory that COPY and ADD would read, or empty.
+	ContextDir string
 	// Ignore holds the rules of the .dockerignore file; nil ignores nothing.
 	Ignore *parser.Ignore
 	// Plan is the plan of the build that would be made. Without a target all
@@ -25,10 +29,10 @@ type CheckRequest struct {
 
 // Check asks all rules about a Dockerfile and builds nothing. The error is what
 // would stop a build before its first step, a *parser.Error; the warnings are
-// what was found until then, in the order in which BuildKit finds them.
+// what was found until then, in the order in which BuildKit finds them, and then
+// what rules of our own found.
 func Check(ctx context.Context, req CheckRequest) ([]parser.Warning, error) {
-	l := newLinter(req.Dockerfile, lintInput{plan: req.Plan, ignore: req.Ignore})
-	l.found = append(l.found, req.Dockerfile.Warnings...)
+	l := newLinter(req.Dockerfile, lintInput{plan: req.Plan, ignore: req.Ignore, gitInContext: gitInContext(req.ContextDir, req.Ignore)})
 	l.plan.AllStages = req.Plan.Target == ""
 	l.froms()
 	g, err := l.findBases(ctx, req)
@@ -39,7 +43,20 @@ func Check(ctx context.Context, req CheckRequest) ([]parser.Warning, error) {
 	if err == nil {
 		err = violation(req.Dockerfile, l.found)
 	}
-	return l.found, err
+	return append(l.found, l.ours...), err
+}
+
+// gitInContext tells whether a context has a repository's history in it.
+func gitInContext(dir string, ignore *parser.Ignore) bool {
+	if dir == "" {
+		return false
+	}
+	info, err := os.Lstat(filepath.Join(dir, ".git"))
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	m, err := ignore.Excluded(".git", parser.Match{})
+	return err == nil && !m.Excluded
 }
 
 // findBases makes the graph and looks its base images up. As in a build their
@@ -93,12 +110,13 @@ func (l *linter) base(ctx context.Context, req CheckRequest, s *Step) (*image.Im
 // the first one is, or of a Dockerfile that wants no warnings.
 func (r *run) lint() error {
 	df := r.graph.Dockerfile
-	l := newLinter(df, lintInput{plan: r.req.Plan, bases: r.bases, ignore: r.req.Ignore})
-	l.found = append(l.found, df.Warnings...)
+	l := newLinter(df, lintInput{
+		plan: r.req.Plan, bases: r.bases, ignore: r.req.Ignore, gitInContext: gitInContext(r.req.ContextDir, r.req.Ignore),
+	})
 	l.froms()
 	err := l.graph(r.graph)
 	l.unusedArgs()
-	for _, w := range l.found {
+	for _, w := range append(l.found, l.ours...) {
 		if slices.Contains(r.warnings, w) {
 			continue
 		}

@@ -17,6 +17,8 @@ type lintInput struct {
 	bases map[int]*image.Image
 	// ignore holds the rules of the .dockerignore file, or nil.
 	ignore *parser.Ignore
+	// gitInContext says that the context has a repository's history.
+	gitInContext bool
 }
 
 // linter asks the rules that need more than the Dockerfile's text. It carries
@@ -27,20 +29,31 @@ type linter struct {
 	lintInput
 	df    *parser.Dockerfile
 	x     parser.Expander
-	found []parser.Warning
+	found []parser.Warning // by BuildKit's rules, in its order
+	ours  []parser.Warning // by our own
+	// toldCopies are those that CopyBeforeInstall has been told of.
+	toldCopies map[*Step]bool
 	// stepArgs are the arguments that steps declare, triggers among them.
 	stepArgs []string
 }
 
 func newLinter(df *parser.Dockerfile, in lintInput) *linter {
-	return &linter{lintInput: in, df: df, x: parser.Expander{Escape: df.Escape}}
+	return &linter{
+		lintInput: in, df: df, x: parser.Expander{Escape: df.Escape},
+		found: slices.Clone(df.Warnings), toldCopies: map[*Step]bool{},
+	}
 }
 
 // warn adds a finding, unless check asks for none of its rule.
 func (l *linter) warn(check parser.Check, at parser.Range, rule, format string, args ...any) {
-	if check.Wants(rule) {
-		l.found = append(l.found, parser.Warning{Range: at, Rule: rule, Msg: fmt.Sprintf(format, args...)})
+	if !check.Wants(rule) {
+		return
 	}
+	list := &l.found
+	if parser.RuleNamed(rule).Own {
+		list = &l.ours
+	}
+	*list = append(*list, parser.Warning{Range: at, Rule: rule, Msg: fmt.Sprintf(format, args...)})
 }
 
 // warnStep adds a finding about a step; a comment above it may silence the rule.
@@ -69,6 +82,7 @@ func (l *linter) graph(g *Graph) error {
 			ends[s] = at
 		}
 	}
+	l.own(g, ends[g.Target])
 	return nil
 }
 

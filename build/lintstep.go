@@ -19,6 +19,8 @@ type standing struct {
 	// once holds the instructions of the stage of which the last one counts,
 	// by keyword.
 	once map[string]*Step
+	// deeds are what its steps and those of the stages below have done.
+	deeds []deed
 }
 
 // then is the standing with another State.
@@ -40,13 +42,13 @@ func (l *linter) step(g *Graph, s *Step, at *standing, ends map[*Step]*standing)
 	case *parser.Arg:
 		return l.arg(s, in, at, c)
 	case *parser.Run:
-		return at, c.mounts(in)
+		return l.run(s, in, at, c)
 	case *parser.Copy, *parser.Add:
 		t, err := expandTransfer(c, in)
 		if err != nil {
 			return nil, err
 		}
-		return at, l.ignored(s, t)
+		return at.do(s, deed{copied: t}), l.ignored(s, t)
 	case *parser.Workdir:
 		return l.workdir(s, in, at, c)
 	}
@@ -64,7 +66,7 @@ func (l *linter) begin(s *Step, ends map[*Step]*standing) *standing {
 	switch {
 	case s.Parent != nil:
 		parent := ends[s.Parent]
-		at.State, at.known, at.workdir = parent.begin(), parent.known, parent.workdir
+		at.State, at.known, at.workdir, at.deeds = parent.begin(), parent.known, parent.workdir, parent.deeds
 	case s.Base == "":
 		at.State, at.known = scratchState(s.Platform), true
 	case img == nil:
@@ -113,14 +115,19 @@ func (l *linter) arg(s *Step, in *parser.Arg, at *standing, c scoped) (*standing
 	return at, nil
 }
 
-// mounts reads the mounts of a RUN.
-func (c scoped) mounts(in *parser.Run) error {
+// run reads the mounts of a RUN and what it calls.
+func (l *linter) run(s *Step, in *parser.Run, at *standing, c scoped) (*standing, error) {
+	var mounts []*stepMount
 	for _, m := range in.Mounts {
-		if _, err := c.mount(m); err != nil {
-			return fmt.Errorf("--mount=%s: %w", m.Raw, err)
+		mount, err := c.mount(m)
+		if err != nil {
+			return nil, fmt.Errorf("--mount=%s: %w", m.Raw, err)
 		}
+		mounts = append(mounts, mount)
 	}
-	return nil
+	after := at.do(s, runDeed(at.State, in, mounts))
+	l.ownStep(after.deeds[len(at.deeds)], at.deeds)
+	return after, nil
 }
 
 // ignored warns of sources that the .dockerignore file leaves out.

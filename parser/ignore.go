@@ -221,13 +221,8 @@ func (ig *Ignore) Hides(source string) (bool, error) {
 	if ig == nil || len(ig.exceptions) > 0 {
 		return false, nil
 	}
-	if source == "." || source == "/" {
-		everything := func(p *patternmatcher.Pattern) bool {
-			return slices.Contains([]string{"*", "**", "**/*"}, p.String())
-		}
-		if !slices.ContainsFunc(ig.matcher.Patterns(), everything) {
-			return false, nil
-		}
+	if (source == "." || source == "/") && !ig.everything() {
+		return false, nil
 	}
 	ig.mu.Lock()
 	defer ig.mu.Unlock()
@@ -236,4 +231,16 @@ func (ig *Ignore) Hides(source string) (bool, error) {
 		return false, fmt.Errorf("match %s against %s: %w", source, ignoreName, err)
 	}
 	return hidden, nil
+}
+
+// everything tells whether some pattern alone leaves everything out.
+func (ig *Ignore) everything() bool {
+	return slices.ContainsFunc(ig.matcher.Patterns(), func(p *patternmatcher.Pattern) bool {
+		return !p.Exclusion() && slices.Contains([]string{"*", "**", "**/*"}, p.String())
+	})
+}
+
+// Allowlist tells whether the file leaves everything out but its exceptions.
+func (ig *Ignore) Allowlist() bool {
+	return ig != nil && len(ig.exceptions) > 0 && ig.everything()
 }

@@ -122,6 +122,34 @@ var rules = []Rule{
 		Description: "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future release",
 	},
 	{
+		Name: "CopyBeforeInstall", Own: true,
+		Description: "Dependencies should be installed before the whole context is copied, so that a change of one file does not install them again",
+	},
+	{
+		Name: "PackageCacheInLayer", Own: true,
+		Description: "What package managers download for themselves should not be left in the image",
+	},
+	{
+		Name: "StalePackageLists", Own: true,
+		Description: "Package lists should be fetched in the step that installs from them, for the cache keeps them however old they are",
+	},
+	{
+		Name: "ChownAfterCopy", Own: true,
+		Description: "Files should get their owner when they are copied: a later chown stores all of them once more",
+	},
+	{
+		Name: "GitDirInImage", Own: true,
+		Description: "The directory .git should not be copied into the image",
+	},
+	{
+		Name: "UnpinnedBase", Own: true,
+		Description: "Base images should be named with a version",
+	},
+	{
+		Name: "EmulatedRun", Own: true,
+		Description: "Steps should not need an emulator where a compiler can produce for the other platform",
+	},
+	{
 		Name: "ForeignSyntax", Own: true,
 		Description: "The syntax directive should name docker/dockerfile, the frontend whose language is read here",
 	},

@@ -46,7 +46,7 @@ func (c *buildCommand) check(ctx context.Context, s *session) error {
 // askRules asks all rules. Registries are asked for base images only when
 // --pull says so: what is not in the store is left out of account.
 func (c *buildCommand) askRules(ctx context.Context, s *session, src *source) ([]parser.Warning, error) {
-	req := build.CheckRequest{Dockerfile: src.dockerfile, Ignore: src.ignore, Plan: c.plan(), Pull: build.PullNever}
+	req := build.CheckRequest{Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(), Pull: build.PullNever}
 	there, err := s.hasStore()
 	if err != nil {
 		return nil, err
