@@ -28,6 +28,9 @@ const (
 	nondistributableZstd = nondistributable + "+zstd"
 )
 
+// IsIndex reports whether a media type is that of an index, OCI's or Docker's.
+func IsIndex(mediaType string) bool { return isIndexType(mediaType) }
+
 func isIndexType(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == dockerIndex
 }

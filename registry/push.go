@@ -27,6 +27,13 @@ type PushRequest struct {
 	MountFrom []Repository
 }
 
+// Pushed says what a push left at the registry.
+type Pushed struct {
+	ocispec.Descriptor
+	// Without are the platforms of an index that are nowhere, so that a part of it was pushed in its place.
+	Without []string
+}
+
 // pusher is one push.
 type pusher struct {
 	job
@@ -40,11 +47,11 @@ type pusher struct {
 //
 // Of an index, the images that the store or the registry has are sent. If some are nowhere, as after the pull of one platform, and a tag
 // is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so; a push by digest, or one
-// that wants the whole, is refused. The descriptor is that of what was pushed.
-func (c *Client) Push(ctx context.Context, r PushRequest, from Store) (ocispec.Descriptor, error) {
+// that wants the whole, is refused.
+func (c *Client) Push(ctx context.Context, r PushRequest, from Store) (Pushed, error) {
 	j, err := c.newJob(opPush, r.Repo, r.Reference)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return Pushed{}, err
 	}
 	p := &pusher{job: j, from: from, complete: r.Whole}
 	for _, repo := range r.MountFrom {
@@ -54,7 +61,7 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Store) (ocispec.D
 	}
 	desc, body, err := p.read(ctx, r.Descriptor)
 	if err != nil {
-		return desc, err
+		return Pushed{}, err
 	}
 	reference := r.Reference
 	if reference == "" {
@@ -62,18 +69,19 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Store) (ocispec.D
 	}
 	there, _, err := p.headManifest(ctx, reference)
 	if err != nil {
-		return desc, err
+		return Pushed{}, err
 	}
+	var without []string
 	if there.Digest != desc.Digest {
-		if desc, body, err = p.whatIsThere(ctx, desc, body); err != nil {
-			return desc, err
+		if desc, body, without, err = p.whatIsThere(ctx, desc, body); err != nil {
+			return Pushed{}, err
 		}
 	}
 	if there.Digest == desc.Digest {
 		p.report(desc, NoteExists, desc.Size, true)
-		return desc, nil
+		return Pushed{desc, without}, nil
 	}
-	return desc, p.tree(ctx, node{desc: desc, body: body, reference: reference})
+	return Pushed{desc, without}, p.tree(ctx, node{desc: desc, body: body, reference: reference})
 }
 
 // node is a manifest or an index on its way.
@@ -170,14 +178,14 @@ func (p *pusher) blob(ctx context.Context, desc ocispec.Descriptor) error {
 }
 
 // whatIsThere returns what can be pushed in place of an index of which some images are nowhere.
-func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body []byte) (ocispec.Descriptor, []byte, error) {
+func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body []byte) (ocispec.Descriptor, []byte, []string, error) {
 	doc, err := parseManifest(desc.MediaType, body)
 	if err != nil || !isIndex(doc.MediaType) {
-		return desc, body, err
+		return desc, body, nil, err
 	}
 	there, err := p.children(ctx, doc.Manifests, 0)
 	if err != nil {
-		return desc, nil, err
+		return desc, nil, nil, err
 	}
 	var have, images []int
 	var missing []ocispec.Descriptor
@@ -192,14 +200,15 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 		have = append(have, i)
 	}
 	if len(missing) == 0 {
-		return desc, body, nil
+		return desc, body, nil, nil
 	}
-	lacks := strings.Join(available(missing), ", ")
-	if lacks == "" {
-		lacks = "what goes with its images"
+	without := available(missing)
+	if len(without) == 0 {
+		without = []string{"what goes with its images"}
 	}
+	lacks := strings.Join(without, ", ")
 	if p.complete || len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
-		return desc, nil, p.errorf("pull what is missing, or push what is there by a tag",
+		return desc, nil, nil, p.errorf("pull what is missing, or push what is there by a tag",
 			"the index %s is not complete, neither here nor at the registry: it lacks %s", desc.Digest, lacks)
 	}
 	if len(have) == 1 {
@@ -210,7 +219,7 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	if err == nil {
 		p.report(desc, fmt.Sprintf("the index is not complete here: %s is pushed, without %s", desc.Digest, lacks), desc.Size, false)
 	}
-	return desc, body, err
+	return desc, body, without, err
 }
 
 // children says of each manifest whether the store or the registry has it, and of an index that only the store has, all of it.

@@ -117,6 +117,9 @@ func TestPushPartOfIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := resolve(t, "one")
+		if strings.Join(pushed.Without, " ") != "linux/amd64 linux/arm/v7" {
+			t.Errorf("without %v", pushed.Without)
+		}
 		if pushed.Digest != got.Digest {
 			t.Errorf("it says that %s was pushed, and the registry has %s", pushed.Digest, got.Digest)
 		}

@@ -81,11 +81,11 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	if c.push {
 		p := &pusher{store: b.Store, client: s.client(c.insecure, show), show: show}
 		for _, ref := range c.tags {
-			desc, err := p.push(ctx, ref, result.Image)
+			pushed, err := p.push(ctx, ref, result.Image)
 			if err != nil {
 				return nil, err
 			}
-			done.pushed = append(done.pushed, desc)
+			done.pushed = append(done.pushed, pushed.Descriptor)
 		}
 	}
 	return done, nil

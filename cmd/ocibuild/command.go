@@ -35,6 +35,9 @@ type command struct {
 	// user, so that an ordinary user needs a user namespace for it.
 	enters bool
 	make   func() verb
+	// subs are the verbs of a group, whose names begin with the group's. A group
+	// has no make.
+	subs []*command
 }
 
 type example struct{ line, does string }
@@ -105,13 +108,6 @@ func leadingRoot(args []string) (root string, rest []string, err error) {
 // verb is the beginning of a build, unless it can only be a mistyped verb.
 func findCommand(args []string) (*command, []string, error) {
 	all := commands()
-	find := func(name string) *command {
-		i := slices.IndexFunc(all, func(c *command) bool { return c.name == name })
-		if i < 0 {
-			return nil
-		}
-		return all[i]
-	}
 	if len(args) == 0 {
 		return nil, nil, &usageError{
 			msg:  "a verb or a context directory is missing",
@@ -120,17 +116,54 @@ func findCommand(args []string) (*command, []string, error) {
 	}
 	switch first := args[0]; {
 	case first == "-h" || first == "--help":
-		return find("help"), args[1:], nil
+		return lookupCommand(all, "help"), args[1:], nil
 	case first == "-v" || first == "--version":
-		return find("version"), args[1:], nil
-	case find(first) != nil:
-		return find(first), args[1:], nil
+		return lookupCommand(all, "version"), args[1:], nil
+	case lookupCommand(all, first) != nil:
+		return findSub(lookupCommand(all, first), args[1:])
 	case strings.HasPrefix(first, "-") && first != "-", looksLikePath(first):
-		return find("build"), args, nil
+		return lookupCommand(all, "build"), args, nil
 	default:
 		return nil, nil, unknownVerb(first, all)
 	}
 }
+
+// lookupCommand finds a command by its whole name.
+func lookupCommand(list []*command, name string) *command {
+	i := slices.IndexFunc(list, func(c *command) bool { return c.name == name })
+	if i < 0 {
+		return nil
+	}
+	return list[i]
+}
+
+// findSub gives the verb of a group that args name; a command without verbs is
+// itself.
+func findSub(c *command, args []string) (*command, []string, error) {
+	switch {
+	case len(c.subs) == 0:
+		return c, args, nil
+	case len(args) == 0:
+		return nil, nil, &usageError{msg: c.name + " needs a verb after it", hint: "`ocibuild help " + c.name + "` lists them"}
+	case args[0] == "-h" || args[0] == "--help":
+		return nil, nil, &helpRequest{c}
+	}
+	if sub := lookupCommand(c.subs, c.name+" "+args[0]); sub != nil {
+		return sub, args[1:], nil
+	}
+	e := &usageError{msg: fmt.Sprintf("unknown verb %q after %s", args[0], c.name), hint: "`ocibuild help " + c.name + "` lists them"}
+	var names []string
+	for _, sub := range c.subs {
+		names = append(names, sub.verbName())
+	}
+	if near := nearest(args[0], names); near != "" {
+		e.msg += fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return nil, nil, e
+}
+
+// verbName is the last word of a command's name.
+func (c *command) verbName() string { return c.name[strings.LastIndexByte(c.name, ' ')+1:] }
 
 // looksLikePath tells a build's context from a mistyped verb.
 func looksLikePath(word string) bool {

@@ -39,7 +39,7 @@ func TestParseErrors(t *testing.T) {
 		{"frobnicate", []string{`unknown verb "frobnicate"`}},
 		{"imags", []string{"did you mean images?"}},
 		{"help bild", []string{"did you mean build?"}},
-		{"help a b", []string{"at most one verb"}},
+		{"help build b", []string{"at most one verb"}},
 		{"--root", []string{"--root needs a directory"}},
 		{"--taggg x .", []string{"unknown flag --taggg for build", "did you mean --tag?"}},
 		{"build -z .", []string{"unknown flag -z for build"}},
@@ -267,17 +267,30 @@ func TestUntilSignal(t *testing.T) {
 	}
 }
 
+// verbs are all commands, those of groups too.
+func verbs() []*command {
+	var all []*command
+	for _, c := range commands() {
+		if len(c.subs) == 0 {
+			all = append(all, c)
+		}
+		all = append(all, c.subs...)
+	}
+	return all
+}
+
 // TestHelp holds every verb to the same form.
 func TestHelp(t *testing.T) {
-	for _, c := range commands() {
+	for _, c := range verbs() {
 		t.Run(c.name, func(t *testing.T) {
 			io, out, _ := testIO(nil)
-			if code := run([]string{c.name, "--help"}, io); code != exitOK {
+			words := strings.Fields(c.name)
+			if code := run(append(words, "--help"), io); code != exitOK {
 				t.Fatalf("exit code %d", code)
 			}
 			asked := out.String()
 			out.Reset()
-			if code := run([]string{"help", c.name}, io); code != exitOK || out.String() != asked {
+			if code := run(append([]string{"help"}, words...), io); code != exitOK || out.String() != asked {
 				t.Errorf("help %s differs from %s --help", c.name, c.name)
 			}
 			for _, part := range []string{c.short, "Usage:\n  ocibuild " + c.name, "--root", "Examples:"} {
@@ -312,7 +325,7 @@ func checkFlags(t *testing.T, c *command) {
 // TestExamplesParse holds the examples of the help to the flags there are.
 func TestExamplesParse(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, c := range commands() {
+	for _, c := range verbs() {
 		for _, e := range c.examples {
 			for _, part := range strings.Split(e.line, "|") {
 				_, args, ok := strings.Cut(part, "ocibuild ")

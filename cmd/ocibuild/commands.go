@@ -8,6 +8,6 @@ func commands() []*command {
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),
-		fsckDescription(), versionDescription(), helpDescription(),
+		manifestDescription(), fsckDescription(), versionDescription(), helpDescription(),
 	}
 }

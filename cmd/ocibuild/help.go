@@ -4,17 +4,19 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 )
 
-type helpCommand struct{ topic string }
+type helpCommand struct {
+	topic   string
+	command *command // nil without a topic
+}
 
 func helpDescription() *command {
 	return &command{
-		name: "help", args: "[VERB | exit-codes]",
+		name: "help", args: "[VERB... | exit-codes]",
 		short: "explain a verb or a topic",
 		long:  "Prints the overview, the help of one verb, or the table of exit codes.",
 		examples: []example{
@@ -28,33 +30,39 @@ func helpDescription() *command {
 func (h *helpCommand) Flags(*pflag.FlagSet) {}
 
 func (h *helpCommand) Check(_ *stdio, args []string) error {
-	if err := count(args, 0, 1, "at most one verb"); err != nil {
-		return err
-	}
 	if len(args) == 0 {
 		return nil
 	}
 	h.topic = args[0]
-	all := commands()
-	if h.topic == "exit-codes" || slices.ContainsFunc(all, func(c *command) bool { return c.name == h.topic }) {
-		return nil
+	if h.topic == "exit-codes" {
+		return count(args, 1, 1, "at most one verb")
 	}
-	return unknownVerb(h.topic, append(all, &command{name: "exit-codes"}))
+	all := commands()
+	h.command = lookupCommand(all, h.topic)
+	switch {
+	case h.command == nil:
+		return unknownVerb(h.topic, append(all, &command{name: "exit-codes"}))
+	case len(args) == 1:
+		return nil
+	case len(h.command.subs) == 0:
+		return count(args, 1, 1, "at most one verb")
+	}
+	sub, rest, err := findSub(h.command, args[1:])
+	if err != nil {
+		return err
+	}
+	h.command = sub
+	return count(rest, 0, 0, "at most two verbs")
 }
 
 func (h *helpCommand) Run(_ context.Context, s *session) error {
-	switch h.topic {
-	case "":
-		return writeOverview(s.out)
-	case "exit-codes":
+	switch {
+	case h.topic == "exit-codes":
 		return writeExitCodes(s.out)
+	case h.command != nil:
+		return writeHelp(s.out, h.command)
 	}
-	for _, c := range commands() {
-		if c.name == h.topic {
-			return writeHelp(s.out, c)
-		}
-	}
-	return nil
+	return writeOverview(s.out)
 }
 
 // writeOverview prints what ocibuild is and its verbs.
@@ -74,8 +82,23 @@ func writeOverview(w io.Writer) error {
 	return err
 }
 
+// writeGroup prints the verbs of a group.
+func writeGroup(w io.Writer, c *command) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n\nUsage:\n  ocibuild %s VERB [flags] [arguments]\n\n%s\n\nVerbs:\n", c.name, c.short, c.name, wrap(c.long, 80, ""))
+	for _, sub := range c.subs {
+		fmt.Fprintf(&b, "  %-9s %s\n", sub.verbName(), sub.short)
+	}
+	fmt.Fprintf(&b, "\nMore:\n  ocibuild help %s VERB\n", c.name)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
 // writeHelp prints a command's help.
 func writeHelp(w io.Writer, c *command) error {
+	if len(c.subs) > 0 {
+		return writeGroup(w, c)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n\nUsage:\n  ocibuild %s [flags]", c.name, c.short, c.name)
 	if c.args != "" {

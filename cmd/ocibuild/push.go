@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/registry"
@@ -88,6 +89,9 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if len(pushed.Without) > 0 {
+		fmt.Fprintf(s.err, "warning: %s was pushed without %s: neither the store nor the registry has it\n", c.ref.Familiar(), strings.Join(pushed.Without, ", "))
+	}
 	_, err = fmt.Fprintf(s.out, "%s@%s\n", repositoryName(c.ref), pushed.Digest)
 	return err
 }
@@ -103,19 +107,19 @@ type pusher struct {
 	whole  bool // refuse an index of which some images are nowhere
 }
 
-// push sends an image under a name. It gives the descriptor of what the
-// registry has then, whose digest is that of the compressed image.
-func (p *pusher) push(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+// push sends an image under a name. It tells what the registry has then, whose
+// digest is that of the compressed image.
+func (p *pusher) push(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (registry.Pushed, error) {
 	r := p.show.begin("push "+ref.String(), repositoryName(ref))
-	desc, err := p.send(ctx, ref, desc)
+	pushed, err := p.send(ctx, ref, desc)
 	p.show.end(r, err)
-	return desc, err
+	return pushed, err
 }
 
-func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (registry.Pushed, error) {
 	portable, err := p.store.Portable(ctx, desc, image.PortableOptions{Compression: gzipCompression()})
 	if err != nil {
-		return desc, fmt.Errorf("compress %s: %w", ref.Familiar(), err)
+		return registry.Pushed{}, fmt.Errorf("compress %s: %w", ref.Familiar(), err)
 	}
 	return p.client.Push(ctx, registry.PushRequest{
 		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, MountFrom: p.siblings(ctx, ref), Whole: p.whole,

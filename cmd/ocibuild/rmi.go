@@ -45,14 +45,17 @@ func (c *rmiCommand) Check(_ *stdio, args []string) error {
 }
 
 func (c *rmiCommand) Run(ctx context.Context, s *session) error {
+	return removeImages(ctx, s, c.names, image.RemoveOptions{Force: c.force, Platforms: c.platforms.want})
+}
+
+// removeImages removes images and tells what went.
+func removeImages(ctx context.Context, s *session, names []string, o image.RemoveOptions) error {
 	st, err := s.store()
 	if err != nil {
 		return err
 	}
-	report, errs := st.Remove(ctx, c.names, image.RemoveOptions{
-		Force: c.force, Platforms: c.platforms.want,
-		KeepMore: func(ctx context.Context) ([]digest.Digest, error) { return cacheBlobs(ctx, s) },
-	})
+	o.KeepMore = func(ctx context.Context) ([]digest.Digest, error) { return cacheBlobs(ctx, s) }
+	report, errs := st.Remove(ctx, names, o)
 	for _, ref := range report.Untagged {
 		fmt.Fprintf(s.out, "Untagged: %s\n", ref.Familiar())
 	}
