@@ -60,8 +60,11 @@ func (c scoped) mount(m parser.Mount) (*stepMount, error) {
 	if s.target != "" && path.Clean(s.target) == "/" {
 		return nil, fmt.Errorf("invalid mount target %q", s.target)
 	}
-	if s.target == "" && (m.Type != "secret" || m.Env == "") {
+	switch {
+	case s.target == "" && m.Type != "ssh" && (m.Type != "secret" || m.Env == ""):
 		return nil, errors.New("it needs a target")
+	case m.Type == "ssh" && m.Source != "":
+		return nil, &Hinted{errors.New("an ssh mount has no source"), "an agent comes from the command line: --ssh"}
 	}
 	if m.Type == "cache" && s.ID == "" {
 		s.ID = path.Clean(m.Target)
@@ -83,7 +86,7 @@ func (m *stepMount) settleSecret() {
 }
 
 // identity is what of the mount is part of its step's key: what a bind shows,
-// never what a secret or a cache holds.
+// never what a secret, a cache or an agent holds.
 func (m *stepMount) identity() []string {
 	id := []string{m.Type}
 	switch m.Type {
@@ -174,6 +177,8 @@ func (s *scene) add(ctx context.Context, m *stepMount) error {
 		return s.cache(ctx, m)
 	case "secret":
 		return s.secret(m)
+	case "ssh":
+		return s.ssh(ctx, m)
 	case "tmpfs":
 		options := []string{"nosuid"}
 		if m.Size > 0 {

@@ -76,6 +76,12 @@ func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 		}
 		o.p.mounts = append(o.p.mounts, mount)
 	}
+	settleSSH(o.p.mounts)
+	if socket := sshSocketOf(o.p.mounts); socket != "" {
+		if _, ok := o.p.env.lookup(sshVariable); !ok {
+			o.p.env = o.p.env.with(sshVariable, socket)
+		}
+	}
 	for _, name := range proxyArgs {
 		for _, form := range []string{name, strings.ToLower(name)} {
 			if v, ok := r.req.Plan.Args[form]; ok {

@@ -19,6 +19,9 @@ type RunOptions struct {
 	ShmSize int64
 	// Limits are what setrlimit(2) sets.
 	Limits []specs.POSIXRlimit
+	// SSH are the agents that RUN --mount=type=ssh may show a step, by id. They are no
+	// part of a key.
+	SSH map[string]SSHAgent
 }
 
 // The build arguments that concern all steps, and need no ARG.

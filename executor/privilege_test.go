@@ -100,3 +100,28 @@ func TestRunShmSize(t *testing.T) {
 		t.Errorf("got %q", out)
 	}
 }
+
+func TestListen(t *testing.T) {
+	s := newStore(t)
+	var uid uint32 = 1000
+	if testLevel == LevelSingle {
+		uid = 0
+	}
+	l, bind, err := Listen(0o741, uid, uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bind.Tree.Close()
+	defer l.Close()
+	sn := prepare(t, s, "base")
+	bind.Target = "/run/x/agent"
+	p := script("stat -c '%F %a %u:%g' /run/x/agent; stat -c %n /run/x/*")
+	p.Binds = []Bind{bind}
+	out, err := run(t, s, sn, p)
+	if want := fmt.Sprintf("socket 741 %d:%d\n/run/x/agent\n", uid, uid); err != nil || out != want {
+		t.Errorf("got %v and %q, want %q", err, out, want)
+	}
+	if got := upperPaths(t, sn); len(got) > 0 {
+		t.Errorf("the step left %q", got)
+	}
+}

@@ -112,7 +112,7 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 	if c.platform, err = parsePlatform(c.platformText); err != nil {
 		return err
 	}
-	if err = c.steps.check(); err != nil {
+	if err = c.steps.check(s.env); err != nil {
 		return err
 	}
 	if c.secrets, err = readSecrets(c.secretTexts, s.env); err != nil {

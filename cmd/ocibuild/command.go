@@ -248,7 +248,7 @@ func withoutFlag(cmd, flag string) (string, bool) {
 		return "leave it out: the image is in the store after every build, and steps leave nothing behind", true
 	case "call":
 		return "`ocibuild build --check` or `ocibuild lint` checks the Dockerfile, `ocibuild build --print-graph` shows its steps", true
-	case "ssh", "build-context", "cache-from", "cache-to", "squash",
+	case "build-context", "cache-from", "cache-to", "squash",
 		"memory", "cpu-quota", "security-opt", "isolation", "compress",
 		"sbom", "provenance", "attest", "annotation", "builder", "cgroup-parent":
 		return "this version of ocibuild has nothing in its place; `ocibuild help build` lists what it has", true

@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 //
 //	base [NAME]              import a root filesystem with busybox as NAME (base:v1); skips without busybox
 //	rootfs DIR               make that root filesystem in DIR
+//	program DIR NAME         add a program of this machine, with its libraries, to a root filesystem; skips without it
+//	sshkey FILE [PASSPHRASE] make a private key
 //	exits CODE PROGRAM ...   run a program and want an exit code
 //	signal SIG CODE TEXT PROGRAM ...
 //	                         run a program, send SIG when it has printed TEXT, and want an exit code
@@ -51,7 +53,7 @@ func TestScripts(t *testing.T) {
 		Condition:           scriptCondition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"base": cmdBase, "rootfs": cmdRootfs, "exits": cmdExits, "signal": cmdSignal,
-			"registry": cmdRegistry, "asuser": cmdAsUser, "together": cmdTogether,
+			"registry": cmdRegistry, "program": cmdProgram, "sshkey": cmdSSHKey, "asuser": cmdAsUser, "together": cmdTogether,
 		},
 	})
 }

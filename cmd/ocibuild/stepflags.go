@@ -18,8 +18,8 @@ import (
 // stepFlags are the flags of build that concern every RUN. The first group of
 // fields is what the flags say, the second what check made of it.
 type stepFlags struct {
-	allowTexts, hostTexts, limitTexts []string
-	network, shmText                  string
+	allowTexts, hostTexts, limitTexts, sshTexts []string
+	network, shmText                            string
 
 	allow build.Allowed
 	run   build.RunOptions
@@ -32,11 +32,12 @@ func (f *stepFlags) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a privilege that they ask for: network.host, security.insecure, device or `device=NAME[,alias=ALIAS]` (may be repeated)")
 	fs.StringVar(&f.network, "network", "default", "run steps with this `NETWORK`: default, none or host")
 	fs.StringArrayVar(&f.hostTexts, "add-host", nil, "add `NAME:ADDRESS` to every step's /etc/hosts; the address host-gateway is this machine (may be repeated)")
+	fs.StringArrayVar(&f.sshTexts, "ssh", nil, "let RUN --mount=type=ssh show a step an agent, `default|ID[=SOCKET|KEY[,KEY]]`: yours, another's socket, or one with these keys (may be repeated)")
 	fs.StringVar(&f.shmText, "shm-size", "", "give steps a /dev/shm of this `SIZE` (default: 64m)")
 	fs.StringArrayVar(&f.limitTexts, "ulimit", nil, "set a resource limit of steps, `NAME=SOFT[:HARD]`; -1 is none (may be repeated)")
 }
 
-func (f *stepFlags) check() error {
+func (f *stepFlags) check(env func(string) (string, bool)) error {
 	for _, text := range f.allowTexts {
 		if err := f.allow.Grant(text); err != nil {
 			return &usageError{msg: fmt.Sprintf("--allow=%s: %v", text, err), hint: "it takes network.host, security.insecure, device and device=NAME[,alias=ALIAS]"}
@@ -61,7 +62,12 @@ func (f *stepFlags) check() error {
 		}
 		f.run.Limits = append(f.run.Limits, l)
 	}
-	return f.checkShm()
+	if err := f.checkShm(); err != nil {
+		return err
+	}
+	var err error
+	f.run.SSH, err = openAgents(f.sshTexts, env)
+	return err
 }
 
 func (f *stepFlags) checkShm() error {
