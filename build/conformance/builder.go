@@ -30,7 +30,8 @@ func program(ctx context.Context, dir, name string, args ...string) error {
 	return nil
 }
 
-// Ocibuild builds with the program ocibuild of the PATH, with a store of its own in dir.
+// Ocibuild builds with the program ocibuild of the PATH, with a store of its own
+// in dir. It builds twice: from the cache must come the same image.
 func Ocibuild(ctx context.Context, f *Fixture, dir string) (*Image, error) {
 	store := filepath.Join(dir, "store")
 	for _, img := range f.Images {
@@ -38,11 +39,24 @@ func Ocibuild(ctx context.Context, f *Fixture, dir string) (*Image, error) {
 			return nil, fmt.Errorf("load %s: %w", img.Name, err)
 		}
 	}
-	args := append([]string{"--root", store, "build", "--progress=plain", "-t", "result", "--file", f.Dockerfile}, f.Args...)
-	if err := program(ctx, "", "ocibuild", append(args, f.Context)...); err != nil {
+	for _, name := range []string{"result", "again"} {
+		args := append([]string{"--root", store, "build", "--progress=plain", "-t", name, "--file", f.Dockerfile}, f.Args...)
+		if err := program(ctx, "", "ocibuild", append(args, f.Context)...); err != nil {
+			return nil, err
+		}
+	}
+	first, err := ReadLayout(store, "result:latest")
+	if err != nil {
 		return nil, err
 	}
-	return ReadLayout(store, "result:latest")
+	again, err := ReadLayout(store, "again:latest")
+	if err != nil {
+		return nil, err
+	}
+	if d := f.Compare(first, again, "want", "config", "history"); d != "" {
+		return nil, fmt.Errorf("from the cache comes another image (- from the build, + from the cache):\n%s", d)
+	}
+	return first, nil
 }
 
 // BuildKit builds with buildctl and the daemon that BUILDKIT_HOST names.

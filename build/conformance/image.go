@@ -44,9 +44,9 @@ func ReadLayout(dir, name string) (*Image, error) {
 	if err := readJSON(filepath.Join(dir, "index.json"), &index); err != nil {
 		return nil, err
 	}
+	blob := func(d digest.Digest) string { return filepath.Join(dir, "blobs", "sha256", d.Encoded()) }
 	for _, m := range index.Manifests {
 		if name == m.Annotations[ocispec.AnnotationRefName] || name == "" && len(index.Manifests) == 1 {
-			blob := func(d digest.Digest) string { return filepath.Join(dir, "blobs", "sha256", d.Encoded()) }
 			return readManifest(blob(m.Digest), blob)
 		}
 	}

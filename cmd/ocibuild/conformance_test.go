@@ -16,19 +16,19 @@ import (
 )
 
 var (
+	corpus    = flag.String("corpus", "testdata/conformance", "TestConformance: the directory of the cases")
 	withPeers = flag.Bool("peers", false, "TestConformance: build every case with BuildKit and buildah too, and compare")
 	rewrite   = flag.Bool("rewrite", false, "TestConformance: write what BuildKit makes into the cases")
 	reportTo  = flag.String("report", "", "TestConformance: write a line for each case and builder to this file")
 )
 
-const corpus = "testdata/conformance"
 
 // TestConformance builds every Dockerfile of the corpus and compares the image
 // with what the case says, and with -peers with what other builders make of it.
 func TestConformance(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(corpus, "*.txtar"))
+	files, err := filepath.Glob(filepath.Join(*corpus, "*.txtar"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases in %s (%v)", corpus, err)
+		t.Fatalf("no cases in %s (%v)", *corpus, err)
 	}
 	p := newPeers(t)
 	t.Cleanup(func() { p.write(t) })
@@ -109,7 +109,7 @@ type peer struct {
 }
 
 func newPeers(t *testing.T) *peers {
-	known, err := conformance.ReadKnown(filepath.Join(corpus, "differs"))
+	known, err := conformance.ReadKnown(filepath.Join(*corpus, "differs"))
 	if err != nil {
 		t.Fatal(err)
 	}
