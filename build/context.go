@@ -32,6 +32,8 @@ type contextTree struct {
 	ignore *parser.Ignore
 	memo   *cache.Files
 	top    *contextNode
+	// sent, if set, tells whether a directory is part of the build.
+	sent func(dir string) bool
 }
 
 // contextNode is one path of the context.
@@ -86,6 +88,8 @@ func openContext(dir string, ignore *parser.Ignore, memo *cache.Files) (*context
 func (c *contextTree) close() error {
 	return errors.Join(c.memo.Save(), c.root.Close())
 }
+
+func (c *contextTree) sends(dir string) bool { return c.sent == nil || c.sent(dir) }
 
 // node finds a path that is not ignored.
 func (c *contextTree) node(p string) (*contextNode, error) {

@@ -125,11 +125,12 @@ func (t *transfer) selectors() ([]source, error) {
 		if !pivot {
 			dir, pattern = "", s.path
 		}
+		pattern = clean(pattern)
 		if !hasWildcards(dir) && !hasWildcards(pattern) {
 			s.required = path.Join("/", dir, pattern)
 		}
 		s.path = "/" + dir
-		if s.include, err = parser.NewIgnore([]string{clean(pattern)}); err != nil {
+		if s.include, err = parser.NewIgnore([]string{pattern}); err != nil {
 			return nil, fmt.Errorf("--parents: %w", err)
 		}
 	}

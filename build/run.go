@@ -86,6 +86,7 @@ func (r *run) openContext() error {
 	if err != nil {
 		return err
 	}
+	c.sent = r.sends
 	r.context = c
 	r.keep(closerFunc(c.close))
 	return nil

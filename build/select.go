@@ -95,6 +95,11 @@ func selectSources(ctx context.Context, t tree, sources []source) (*selection, e
 			if src.required != "" && !m.selects(t, src.required) {
 				return nil, notFound(t, clean(src.required))
 			}
+			if name == "" && (src.include != nil || src.exclude != nil) {
+				if err := m.checkLinks(t); err != nil {
+					return nil, err
+				}
+			}
 			s.matches = append(s.matches, m)
 		}
 	}
@@ -162,6 +167,19 @@ func matchTree(ctx context.Context, t tree, name string, src source) (match, err
 		return m, err
 	}
 	return m, nil
+}
+
+// checkLinks wants the links at the top of a root directory to lead somewhere.
+// BuildKit follows them, and them alone, to identify what patterns select there.
+func (m match) checkLinks(t tree) error {
+	for _, it := range m.items {
+		if it.entry.Type == typeSymlink && !strings.Contains(it.rel, "/") {
+			if _, _, err := find(t, it.at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // walker collects the selected files of one match.

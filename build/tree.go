@@ -90,25 +90,54 @@ func hasWildcards(p string) bool {
 
 // glob gives the paths in t that a source pattern matches, in byte order of
 // their components. A pattern without wildcards is its own match, there or not.
+// The directory that a pattern begins with must be there, even if nothing matches.
 func glob(t tree, pattern string) ([]string, error) {
 	pattern = clean(pattern)
+	found, err := globbed(t, pattern)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	dir, _ := splitPattern(pattern)
+	at, err := resolve(t.lookup, dir)
+	if err != nil || at == "" {
+		return nil, err
+	}
+	if _, err := t.lookup(at); isNotExist(err) {
+		return nil, notFound(t, at)
+	}
+	if s, ok := t.(interface{ sends(dir string) bool }); ok && !s.sends(at) {
+		return nil, &Hinted{
+			fmt.Errorf("%q: not found: nothing matches %s, and nothing else of the directory is copied", "/"+at, pattern),
+			"leave the pattern out, or copy from the directory above",
+		}
+	}
+	return nil, nil
+}
+
+// splitPattern parts the leading components without wildcards from the rest.
+func splitPattern(pattern string) (dir string, rest []string) {
+	parts := strings.Split(pattern, "/")
+	n := 0
+	for n < len(parts) && !hasWildcards(parts[n]) {
+		n++
+	}
+	return path.Join(parts[:n]...), parts[n:]
+}
+
+func globbed(t tree, pattern string) ([]string, error) {
 	if !hasWildcards(pattern) {
 		return []string{pattern}, nil
 	}
 	if _, err := filepath.Match(pattern, ""); err != nil {
 		return nil, fmt.Errorf("pattern %q: %w", pattern, err)
 	}
-	parts := strings.Split(pattern, "/")
-	n := 0
-	for n < len(parts) && !hasWildcards(parts[n]) {
-		n++
-	}
-	base, err := resolve(t.lookup, path.Join(parts[:n]...))
+	dir, rest := splitPattern(pattern)
+	base, err := resolve(t.lookup, dir)
 	if err != nil {
 		return nil, err
 	}
 	found := []string{base}
-	for _, part := range parts[n:] {
+	for _, part := range rest {
 		if found, err = globPart(t, found, part); err != nil {
 			return nil, err
 		}

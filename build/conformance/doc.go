@@ -43,6 +43,7 @@
 //
 // Where a tree is written to be made, mode and owner may be missing (0755 for
 // directories, 0644 for what else there is, 0:0), zeros:N is a file of N
-// zeros, and the type socket is known. In archives the paths are taken as they
+// zeros, host:FILE has the bytes of a file of this machine, and the type socket is
+// known. In archives the paths are taken as they
 // are, the lines in their order, and user=NAME and group=NAME are the owner's names.
 package conformance

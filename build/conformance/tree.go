@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,6 +144,12 @@ func (e *Entry) read(words []word) (int, error) {
 		return 2, nil
 	case strings.HasPrefix(w.text, "@"):
 		return 1, e.readTime(w.text[1:])
+	case strings.HasPrefix(w.text, "host:"):
+		var err error
+		if e.Data, err = os.ReadFile(w.text[len("host:"):]); err != nil {
+			err = fmt.Errorf("%w: %w", errNeeds, err)
+		}
+		return 1, err
 	case strings.HasPrefix(w.text, "zeros:"):
 		n, err := strconv.Atoi(w.text[len("zeros:"):])
 		e.Data = make([]byte, n)
