@@ -30,11 +30,7 @@ type Add struct {
 
 func convertCopy(s *statement) (Instruction, error) {
 	c := &Copy{Node: s.Node}
-	err := s.transfer(&c.Transfer,
-		textFlag("from", &c.From),
-		toggleFlag("parents", &c.Parents),
-	)
-	if err != nil {
+	if err := s.transfer(&c.Transfer, c.flags()); err != nil {
 		return nil, err
 	}
 	// A variable would make the stages' order unknown until the build runs.
@@ -47,6 +43,14 @@ func convertCopy(s *statement) (Instruction, error) {
 
 func convertAdd(s *statement) (Instruction, error) {
 	a := &Add{Node: s.Node}
+	return a, s.transfer(&a.Transfer, a.flags())
+}
+
+func (c *Copy) flags() []flag {
+	return append([]flag{textFlag("from", &c.From), toggleFlag("parents", &c.Parents)}, c.Transfer.flags()...)
+}
+
+func (a *Add) flags() []flag {
 	var unpack bool
 	set := toggleFlag("unpack", &unpack)
 	apply := set.set
@@ -54,26 +58,26 @@ func convertAdd(s *statement) (Instruction, error) {
 		a.Unpack = &unpack
 		return apply(value)
 	}
-	err := s.transfer(&a.Transfer,
-		textFlag("checksum", &a.Checksum),
-		toggleFlag("keep-git-dir", &a.KeepGitDir),
-		set,
-	)
-	return a, err
+	own := []flag{textFlag("checksum", &a.Checksum), toggleFlag("keep-git-dir", &a.KeepGitDir), set}
+	return append(own, a.Transfer.flags()...)
 }
 
-// transfer reads what COPY and ADD share; own are the flags of one alone.
-func (s *statement) transfer(t *Transfer, own ...flag) error {
-	if len(s.args) < 2 {
-		return refuse("write "+s.keyword+" <source> <destination>", "%s requires at least two arguments", s.keyword)
-	}
-	err := parseFlags(s.flags, append(own,
+// flags are those that COPY and ADD share.
+func (t *Transfer) flags() []flag {
+	return []flag{
 		textFlag("chown", &t.Chown),
 		textFlag("chmod", &t.Chmod),
 		toggleFlag("link", &t.Link),
 		listFlag("exclude", &t.Exclude),
-	)...)
-	if err != nil {
+	}
+}
+
+// transfer reads a COPY or ADD that has some flags.
+func (s *statement) transfer(t *Transfer, flags []flag) error {
+	if len(s.args) < 2 {
+		return refuse("write "+s.keyword+" <source> <destination>", "%s requires at least two arguments", s.keyword)
+	}
+	if err := parseFlags(s.flags, flags...); err != nil {
 		return err
 	}
 	last := len(s.args) - 1

@@ -24,11 +24,13 @@ func convertFrom(s *statement) (Instruction, error) {
 		return nil, refuse("write FROM <image> [AS <name>]", "FROM requires either one or three arguments")
 	}
 	f.Image = s.args[0]
-	if err := parseFlags(s.flags, textFlag("platform", &f.Platform)); err != nil {
+	if err := parseFlags(s.flags, f.flags()...); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
+
+func (f *From) flags() []flag { return []flag{textFlag("platform", &f.Platform)} }
 
 // validStageName tells whether a lower-cased name can be a stage's.
 func validStageName(name string) bool {

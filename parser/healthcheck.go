@@ -21,14 +21,7 @@ func convertHealthcheck(s *statement) (Instruction, error) {
 		return nil, refuse(hint, "HEALTHCHECK requires at least one argument")
 	}
 	h := &Healthcheck{Node: s.Node}
-	err := parseFlags(s.flags,
-		durationFlag("interval", &h.Interval),
-		durationFlag("timeout", &h.Timeout),
-		durationFlag("start-period", &h.StartPeriod),
-		durationFlag("start-interval", &h.StartInterval),
-		flag{name: "retries", set: h.setRetries},
-	)
-	if err != nil {
+	if err := parseFlags(s.flags, h.flags()...); err != nil {
 		return nil, err
 	}
 	args := s.args[1:]
@@ -46,6 +39,16 @@ func convertHealthcheck(s *statement) (Instruction, error) {
 		return h, nil
 	default:
 		return nil, refuse(didYouMean(kind, []string{"CMD", "NONE"}), "unknown type %q in HEALTHCHECK", kind)
+	}
+}
+
+func (h *Healthcheck) flags() []flag {
+	return []flag{
+		durationFlag("interval", &h.Interval),
+		durationFlag("timeout", &h.Timeout),
+		durationFlag("start-period", &h.StartPeriod),
+		durationFlag("start-interval", &h.StartInterval),
+		{name: "retries", set: h.setRetries},
 	}
 }
 

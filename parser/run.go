@@ -47,12 +47,7 @@ var (
 func convertRun(s *statement) (Instruction, error) {
 	r := &Run{Node: s.Node, Network: networks[0], Security: securities[0]}
 	var mounts []string
-	err := parseFlags(s.flags,
-		listFlag("mount", &mounts),
-		textFlag("network", &r.Network),
-		textFlag("security", &r.Security),
-		listFlag("device", &r.Devices),
-	)
+	err := parseFlags(s.flags, r.flags(&mounts)...)
 	switch {
 	case err != nil:
 		return nil, err
@@ -77,6 +72,15 @@ func convertRun(s *statement) (Instruction, error) {
 	}
 	r.Command = s.command(s.args)
 	return r, nil
+}
+
+func (r *Run) flags(mounts *[]string) []flag {
+	return []flag{
+		listFlag("mount", mounts),
+		textFlag("network", &r.Network),
+		textFlag("security", &r.Security),
+		listFlag("device", &r.Devices),
+	}
 }
 
 func convertCmd(s *statement) (Instruction, error) {

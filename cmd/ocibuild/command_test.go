@@ -48,7 +48,7 @@ func TestParseErrors(t *testing.T) {
 		{"build --secret id=x,src=/nowhere/x .", []string{"secret x", "no such file"}},
 		{"build --secret id=x,env=NO_SUCH_VARIABLE .", []string{"the environment has no NO_SUCH_VARIABLE"}},
 		{"build --secret id=x,target=/x .", []string{"unknown key"}},
-		{"build --ssh default .", []string{"unknown flag --ssh"}},
+		{"build --squash .", []string{"unknown flag --squash"}},
 		{"build --load .", []string{"leave it out"}},
 		{"build", []string{"the CONTEXT directory is missing"}},
 		{"build . .", []string{"one CONTEXT"}},

@@ -9,18 +9,27 @@ import (
 	"github.com/spf13/pflag"
 )
 
-type helpCommand struct {
-	topic   string
-	command *command // nil without a topic
+type helpCommand struct{ write func(io.Writer) error }
+
+// topics are what help explains besides the verbs and the instructions.
+var topics = []struct {
+	name  string
+	write func(io.Writer) error
+}{
+	{"dockerfile", writeReference},
+	{"checks", writeChecks},
+	{"exit-codes", writeExitCodes},
 }
 
 func helpDescription() *command {
 	return &command{
-		name: "help", args: "[VERB... | exit-codes]",
-		short: "explain a verb or a topic",
-		long:  "Prints the overview, the help of one verb, or the table of exit codes.",
+		name: "help", args: "[VERB... | INSTRUCTION | dockerfile | checks | exit-codes]",
+		short: "explain a verb, a Dockerfile instruction or a topic",
+		long:  "Prints the overview, the help of one verb, one instruction of Dockerfiles or all of them, the rules of lint, or the table of exit codes.",
 		examples: []example{
 			{"ocibuild help build", "all flags of build"},
+			{"ocibuild help dockerfile", "the instructions of a Dockerfile and their flags"},
+			{"ocibuild help COPY", "everything about one of them"},
 			{"ocibuild help exit-codes", "what the exit codes mean"},
 		},
 		make: func() verb { return &helpCommand{} },
@@ -31,39 +40,65 @@ func (h *helpCommand) Flags(*pflag.FlagSet) {}
 
 func (h *helpCommand) Check(_ *stdio, args []string) error {
 	if len(args) == 0 {
+		h.write = writeOverview
 		return nil
 	}
-	h.topic = args[0]
-	if h.topic == "exit-codes" {
-		return count(args, 1, 1, "at most one verb")
+	if c := lookupCommand(commands(), args[0]); c != nil {
+		return h.checkVerb(c, args[1:])
 	}
-	all := commands()
-	h.command = lookupCommand(all, h.topic)
-	switch {
-	case h.command == nil:
-		return unknownVerb(h.topic, append(all, &command{name: "exit-codes"}))
-	case len(args) == 1:
-		return nil
-	case len(h.command.subs) == 0:
-		return count(args, 1, 1, "at most one verb")
+	if h.write = helpOn(args[0]); h.write == nil {
+		return unknownTopic(args[0])
 	}
-	sub, rest, err := findSub(h.command, args[1:])
-	if err != nil {
-		return err
-	}
-	h.command = sub
-	return count(rest, 0, 0, "at most two verbs")
+	return count(args, 1, 1, "at most one topic")
 }
 
-func (h *helpCommand) Run(_ context.Context, s *session) error {
-	switch {
-	case h.topic == "exit-codes":
-		return writeExitCodes(s.out)
-	case h.command != nil:
-		return writeHelp(s.out, h.command)
+// checkVerb finds the verb or its part that help is asked for.
+func (h *helpCommand) checkVerb(c *command, rest []string) error {
+	if len(c.subs) > 0 && len(rest) > 0 {
+		var err error
+		if c, rest, err = findSub(c, rest); err != nil {
+			return err
+		}
 	}
-	return writeOverview(s.out)
+	h.write = func(w io.Writer) error { return writeHelp(w, c) }
+	return count(rest, 0, 0, "at most one verb")
 }
+
+// helpOn gives what prints the help on a topic or an instruction, or nil.
+func helpOn(topic string) func(io.Writer) error {
+	for _, t := range topics {
+		if t.name == topic {
+			return t.write
+		}
+	}
+	if in, ok := findInstruction(topic); ok {
+		return func(w io.Writer) error { return writeInstruction(w, in) }
+	}
+	return nil
+}
+
+func unknownTopic(topic string) error {
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	for _, t := range topics {
+		names = append(names, t.name)
+	}
+	near := nearest(topic, names)
+	for _, in := range dockerfileReference {
+		if near == "" && nearest(topic, []string{strings.ToLower(in.keyword)}) != "" {
+			near = in.keyword
+		}
+	}
+	msg := fmt.Sprintf("there is no help on %q", topic)
+	if near != "" {
+		msg += fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return &usageError{msg: msg, hint: "`ocibuild help` lists the verbs, `ocibuild help dockerfile` the instructions"}
+}
+
+func (h *helpCommand) Run(_ context.Context, s *session) error { return h.write(s.out) }
 
 // writeOverview prints what ocibuild is and its verbs.
 func writeOverview(w io.Writer) error {
@@ -77,7 +112,10 @@ func writeOverview(w io.Writer) error {
 		"  ocibuild -t app:v1 .              build the Dockerfile here and call the image app:v1\n" +
 		"  ocibuild images                   list the images\n" +
 		"  ocibuild push ghcr.io/me/app:v1   send an image to its registry\n" +
-		"\nMore:\n  ocibuild help VERB, ocibuild help exit-codes\n")
+		"\nMore:\n" +
+		"  ocibuild help VERB                explain a verb\n" +
+		"  ocibuild help dockerfile          the instructions of a Dockerfile; ocibuild help COPY, for one\n" +
+		"  ocibuild help checks, exit-codes  what lint finds, how ocibuild ends\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
