@@ -137,6 +137,7 @@ func (l *landing) mkdirAll(p string, mode int64, o *owner) (string, error) {
 		if name == "" {
 			continue
 		}
+		parent := at
 		at = path.Join(at, name)
 		e, err := l.lookup(at)
 		if err == nil && e.Type != typeDir {
@@ -148,13 +149,30 @@ func (l *landing) mkdirAll(p string, mode int64, o *owner) (string, error) {
 		if !isNotExist(err) {
 			return "", err
 		}
-		dir := layer.Entry{Name: at, Type: typeDir, Mode: mode & 0o777, ModTime: l.now}
-		if o != nil {
-			dir.UID, dir.GID = o.uid, o.gid
+		if err := l.mkdir(parent, at, mode, o); err != nil {
+			return "", err
 		}
-		l.added[at] = &landed{entry: dir}
 	}
 	return p, nil
+}
+
+// mkdir makes a directory as mkdir(2) does: one with the setgid bit hands down
+// the bit and its group.
+func (l *landing) mkdir(parent, at string, mode int64, o *owner) error {
+	dir := layer.Entry{Name: at, Type: typeDir, Mode: mode & 0o777, ModTime: l.now}
+	above, err := l.lookup(parent)
+	if err != nil {
+		return err
+	}
+	if above.Mode&0o2000 != 0 {
+		dir.Mode |= 0o2000
+		dir.GID = above.GID
+	}
+	if o != nil {
+		dir.UID, dir.GID = o.uid, o.gid
+	}
+	l.added[at] = &landed{entry: dir}
+	return nil
 }
 
 // putDir lands a directory. An existing one keeps its own metadata but for the

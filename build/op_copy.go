@@ -270,19 +270,33 @@ func (o *workdirOp) land(ctx context.Context) (*landing, spot, error) {
 	if err != nil {
 		return nil, spot{}, err
 	}
-	who := parseOwnership(o.state.Config.Config.User)
-	if who.byName() && len(o.state.Layers) == 0 {
-		return nil, spot{}, noAccounts("USER " + o.state.Config.Config.User)
-	}
-	own, _, err := who.resolve(ctx, below)
+	own, err := o.owner(ctx, below)
 	if err != nil {
 		return nil, spot{}, err
 	}
 	l := newLanding(below, o.r.now())
-	if _, err := l.mkdirAll(o.dir, 0o755, &own); err != nil {
+	if _, err := l.mkdirAll(o.dir, 0o755, own); err != nil {
 		return nil, spot{}, err
 	}
-	return l, spot{Facts: l.facts, Owner: own.String()}, nil
+	s := spot{Facts: l.facts}
+	if own != nil {
+		s.Owner = own.String()
+	}
+	return l, s, nil
+}
+
+// owner is the image's user, if it has one.
+func (o *workdirOp) owner(ctx context.Context, below *layerTree) (*owner, error) {
+	user := o.state.Config.Config.User
+	if user == "" {
+		return nil, nil
+	}
+	who := parseOwnership(user)
+	if who.byName() && len(o.state.Layers) == 0 {
+		return nil, noAccounts("USER " + user)
+	}
+	own, _, err := who.resolve(ctx, below)
+	return &own, err
 }
 
 func (o *workdirOp) run(ctx context.Context, out *output) error {
