@@ -132,8 +132,10 @@ type unpacking struct {
 	spool *spool
 	dst   string
 	own   *owner
-	// links holds the paths that share a file, by their group.
+	// links holds the paths that share a file, by their group; dirs the members
+	// that are directories.
 	links map[string][]string
+	dirs  []string
 	end   int64 // where sparse members are written out in full
 }
 
@@ -151,7 +153,7 @@ func (u *unpacking) all(ctx context.Context) error {
 		}
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return u.finish()
 		}
 		if err != nil {
 			return err
@@ -169,6 +171,21 @@ func (u *unpacking) all(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}
+}
+
+// finish wants everything that was a directory to be there still: this is when
+// their times are set.
+func (u *unpacking) finish() error {
+	for _, name := range u.dirs {
+		at, err := resolve(u.lookup, name)
+		if err == nil {
+			_, err = u.lookup(at)
+		}
+		if err != nil {
+			return fmt.Errorf("set the time of %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func sparse(h *tar.Header) bool {
@@ -195,6 +212,9 @@ func (u *unpacking) member(h *tar.Header, offset int64) error {
 	at, err := u.place(clean(name))
 	if err != nil {
 		return err
+	}
+	if h.Typeflag == typeDir {
+		u.dirs = append(u.dirs, clean(name))
 	}
 	e := layer.Entry{
 		Name: at, Type: h.Typeflag, Mode: h.Mode & 0o7777, UID: h.Uid, GID: h.Gid,
@@ -291,9 +311,9 @@ func (u *unpacking) land(e layer.Entry, size int64) error {
 	switch e.Type {
 	case typeReg:
 		e.Size = size
-		return u.replace(&landed{entry: e, from: u.spool, at: e.Name})
+		return u.l.replace(&landed{entry: e, from: u.spool, at: e.Name})
 	case typeDir, typeSymlink, typeChar, typeBlock, typeFifo:
-		return u.replace(&landed{entry: e})
+		return u.l.replace(&landed{entry: e})
 	case typeLink:
 		return u.hardLink(e)
 	}
@@ -322,7 +342,7 @@ func (u *unpacking) hardLink(e layer.Entry) error {
 	}
 	same := *first
 	same.entry.Name = e.Name
-	if err := u.replace(&same); err != nil {
+	if err := u.l.replace(&same); err != nil {
 		return err
 	}
 	u.links[first.link] = append(u.links[first.link], e.Name)
@@ -348,18 +368,4 @@ func (f *landed) describe(e layer.Entry) {
 		}
 		maps.Copy(f.entry.Xattrs, e.Xattrs)
 	}
-}
-
-// replace lands f in place of whatever is there.
-func (u *unpacking) replace(f *landed) error {
-	name := f.entry.Name
-	if have, ok := u.l.added[name]; ok && have.entry.Type == typeDir && f.entry.Type != typeDir {
-		for p := range u.l.added {
-			if strings.HasPrefix(p, name+"/") {
-				delete(u.l.added, p)
-			}
-		}
-	}
-	u.l.added[name] = f
-	return nil
 }

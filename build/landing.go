@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -22,7 +23,10 @@ type landing struct {
 	// facts holds what was asked of the tree below, by path.
 	facts map[string]string
 	added map[string]*landed
-	now   time.Time
+	// hidden are the paths where something has taken the place of whatever is
+	// below, directories with all that is in them included.
+	hidden map[string]bool
+	now    time.Time
 }
 
 // base is a root filesystem that a landing adds to.
@@ -39,6 +43,8 @@ type landed struct {
 	from opener
 	at   string
 	link string
+	// opaque marks a directory that has nothing of the one below.
+	opaque bool
 	// item is what was selected; it learns the digest when the file is read.
 	item *item
 }
@@ -52,7 +58,35 @@ type opener interface {
 type owner struct{ uid, gid int }
 
 func newLanding(below base, now time.Time) *landing {
-	return &landing{below: below, facts: map[string]string{}, added: map[string]*landed{}, now: now}
+	return &landing{below: below, facts: map[string]string{}, added: map[string]*landed{}, hidden: map[string]bool{}, now: now}
+}
+
+// look looks at the tree below, less what is hidden.
+func (l *landing) look(p string) (*layer.Entry, error) {
+	for dir := p; dir != "" && len(l.hidden) > 0; dir = parentOf(dir) {
+		if l.hidden[dir] {
+			return nil, fs.ErrNotExist
+		}
+	}
+	return l.below.lookup(p)
+}
+
+// replace lands f in place of whatever is there, but a directory on a directory.
+func (l *landing) replace(f *landed) error {
+	name := f.entry.Name
+	f.opaque = f.entry.Type == typeDir && l.hidden[name]
+	if f.entry.Type != typeDir {
+		_, dir, err := l.kind(name)
+		if err != nil {
+			return err
+		}
+		if dir {
+			maps.DeleteFunc(l.added, func(p string, _ *landed) bool { return strings.HasPrefix(p, name+"/") })
+		}
+		l.hidden[name] = true
+	}
+	l.added[name] = f
+	return nil
 }
 
 // lookup looks at a path whose every detail matters: a component of a destination.
@@ -60,7 +94,7 @@ func (l *landing) lookup(p string) (*layer.Entry, error) {
 	if a, ok := l.added[p]; ok {
 		return &a.entry, nil
 	}
-	e, err := l.below.lookup(p)
+	e, err := l.look(p)
 	switch {
 	case isNotExist(err):
 		l.facts[p] = "absent"
@@ -116,7 +150,7 @@ func (l *landing) kind(p string) (there, dir bool, err error) {
 	if a, ok := l.added[p]; ok {
 		return true, a.entry.Type == typeDir, nil
 	}
-	e, err := l.below.lookup(p)
+	e, err := l.look(p)
 	if isNotExist(err) {
 		return false, false, nil
 	}

@@ -201,6 +201,9 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 		if body != nil {
 			body.Close()
 		}
+		if err == nil && f.opaque {
+			err = w.Opaque(f.entry.Name)
+		}
 		if err != nil {
 			return fmt.Errorf("copy /%s: %w", strings.TrimPrefix(f.at, "/"), err)
 		}

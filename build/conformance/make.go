@@ -113,7 +113,7 @@ var tarTypes = map[string]byte{
 // WriteTar writes a tree as a tar, its lines in their order.
 func (t Tree) WriteTar(w io.Writer) error {
 	tw := tar.NewWriter(w)
-	for _, e := range t {
+	for i, e := range t {
 		h := tar.Header{
 			Typeflag: tarTypes[e.Type], Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, Uname: e.User, Gname: e.Group,
 			Size: int64(len(e.Data)), Linkname: e.Target, Devmajor: e.Major, Devminor: e.Minor, ModTime: e.Time,
@@ -122,7 +122,7 @@ func (t Tree) WriteTar(w io.Writer) error {
 			return fmt.Errorf("%s: a tar has no %s", e.Path, e.Type)
 		}
 		if e.Same != "" {
-			t.linkTo(&h, e.Same)
+			t[:i].linkTo(&h, e.Same)
 		}
 		if h.ModTime.IsZero() {
 			h.ModTime = time.Unix(1e9, 0) // the same bytes each time
@@ -152,11 +152,11 @@ func (t Tree) WriteTar(w io.Writer) error {
 // linkTo makes a header that of a hard link, with the metadata of the file:
 // some builders set them again.
 func (t Tree) linkTo(h *tar.Header, name string) {
-	for _, first := range t {
+	for i, first := range t {
 		if first.Path == name {
 			h.Mode, h.Uid, h.Gid, h.ModTime = first.Mode, first.UID, first.GID, first.Time
 			if first.Same != "" {
-				t.linkTo(h, first.Same)
+				t[:i].linkTo(h, first.Same)
 			}
 		}
 	}

@@ -125,7 +125,7 @@ func newPeers(t *testing.T) *peers {
 		missing error
 	}{
 		{peer{"buildkit", conformance.BuildKit, []string{"want", "config", "history"}}, conformance.BuildKitMissing(t.Context())},
-		{peer{"buildah", conformance.Buildah, []string{"loose want", "loose config"}}, buildahMissing()},
+		{peer{"buildah", conformance.Buildah, []string{"loose want", "loose config"}}, conformance.BuildahMissing()},
 	} {
 		if b.missing != nil {
 			p.seen = append(p.seen, fmt.Sprintf("%s: skipped: %v", b.name, b.missing))
@@ -206,11 +206,4 @@ func (p *peers) write(t *testing.T) {
 	if err := os.WriteFile(*reportTo, []byte(strings.Join(p.seen, "\n")+"\n"), 0o644); err != nil {
 		t.Error(err)
 	}
-}
-
-func buildahMissing() error {
-	if os.Getenv("NOBUILDAH") != "" {
-		return errors.New("left out")
-	}
-	return conformance.BuildahMissing()
 }
