@@ -30,7 +30,8 @@ type Step struct {
 	// Stage is the stage the step belongs to; nil for an image that only
 	// `--from=image` names.
 	Stage *parser.Stage
-	// Instr is the instruction, unexpanded; nil for an image that only --from names.
+	// Instr is the instruction, unexpanded; nil for an image, or scratch, that only
+	// --from names.
 	Instr parser.Instruction
 	// Parent is the step whose State this one continues; nil at a stage's start.
 	Parent *Step
@@ -87,7 +88,11 @@ func (s *Step) Working() bool {
 // Name is the step as progress shows it: "[build 2/5] RUN make".
 func (s *Step) Name() string {
 	text := "FROM " + s.Base
-	if s.Instr != nil && s.Base == "" {
+	switch {
+	case s.Base != "":
+	case s.Instr == nil:
+		text = "FROM " + scratchName
+	default:
 		text = strings.Join(strings.Fields(s.Instr.Text()), " ")
 	}
 	if prefix := s.prefix(); prefix != "" {

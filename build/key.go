@@ -16,7 +16,7 @@ import (
 // can see and of nothing else; fields are named and framed by cache.Hasher,
 // and the trail it keeps is stored in the step's record. A change to any
 // recipe must bump recipeVersion.
-const recipeVersion = 2
+const recipeVersion = 3
 
 func newHasher(kind string) *cache.Hasher {
 	h := cache.NewHasher(kind)

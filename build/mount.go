@@ -8,9 +8,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"time"
 
-	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
@@ -25,10 +23,14 @@ type stepMount struct {
 	r *run
 	// target is absolute; "" for a secret that is only a variable.
 	target string
-	// from is the stage a bind shows; nil is the context.
+	// from is the stage that a bind shows or a cache begins with; nil is the context,
+	// or an empty directory.
 	from *State
-	// content identifies what a bind shows, once it is known.
+	// content identifies what a bind shows or a cache begins with, once it is known.
 	content digest.Digest
+	// root is what a cache's new directory is like. It is owned if the mount says so.
+	root  cacheRoot
+	owned bool
 }
 
 // newMount settles what a --mount says for a step that continues in.
@@ -40,6 +42,9 @@ func (r *run) newMount(in *State, m parser.Mount, from *Step) (*stepMount, error
 	s.r = r
 	if from != nil {
 		s.from = r.stateOf(from)
+	}
+	if s.Type == "cache" {
+		s.settleSeed()
 	}
 	return s, nil
 }
@@ -66,8 +71,8 @@ func (c scoped) mount(m parser.Mount) (*stepMount, error) {
 	case m.Type == "ssh" && m.Source != "":
 		return nil, &Hinted{errors.New("an ssh mount has no source"), "an agent comes from the command line: --ssh"}
 	}
-	if m.Type == "cache" && s.ID == "" {
-		s.ID = path.Clean(m.Target)
+	if m.Type == "cache" {
+		s.settleCache()
 	}
 	return s, nil
 }
@@ -85,12 +90,12 @@ func (m *stepMount) settleSecret() {
 	}
 }
 
-// identity is what of the mount is part of its step's key: what a bind shows,
-// never what a secret, a cache or an agent holds.
+// identity is what of the mount is part of its step's key: what a bind shows and
+// a cache begins with, never what a secret, a cache or an agent holds.
 func (m *stepMount) identity() []string {
 	id := []string{m.Type}
 	switch m.Type {
-	case "bind":
+	case "bind", "cache":
 		id = append(id, string(m.content))
 	case "tmpfs":
 		id = append(id, strconv.FormatInt(m.Size, 10))
@@ -107,49 +112,66 @@ func (m *stepMount) identity() []string {
 	return append(id, strconv.FormatBool(m.ReadOnly))
 }
 
-// identify finds out what a bind shows.
+// identify finds out what a bind shows or a cache begins with.
 func (m *stepMount) identify(ctx context.Context) error {
-	if m.Type != "bind" || m.content != "" {
+	if m.content != "" || m.from == nil && m.Type != "bind" || m.Type != "bind" && m.Type != "cache" {
 		return nil
 	}
 	if m.from == nil {
-		sel, err := m.selection(ctx)
-		if err != nil {
-			return err
-		}
-		m.content, err = sel.identify(ctx)
-		return err
+		return m.selectContent(ctx)
 	}
 	from, err := m.from.contents(ctx)
 	if err != nil {
 		return err
 	}
-	key := sourcesKey(from, &transfer{sources: []string{"mount", m.Source}})
+	key := sourcesKey(from, &transfer{sources: []string{m.Type + " mount", m.Source}})
 	if data, ok := m.r.b.Cache.GetFact("sources", key); ok {
 		m.content = digest.Digest(data)
 		return nil
 	}
-	sel, err := m.selection(ctx)
-	if err != nil {
-		return err
-	}
-	if m.content, err = sel.identify(ctx); err != nil {
+	if err := m.selectContent(ctx); err != nil {
 		return err
 	}
 	return m.r.b.Cache.PutFact("sources", key, []byte(m.content))
 }
 
-// selection is what a bind shows, as a COPY would select it.
+// noContent identifies nothing at all.
+const noContent = digest.Digest("none")
+
+func (m *stepMount) selectContent(ctx context.Context) error {
+	choose := m.selection
+	if m.Type == "cache" {
+		choose = m.seed
+	}
+	sel, err := choose(ctx)
+	if err != nil {
+		return err
+	}
+	if sel == nil {
+		m.content = noContent
+		return nil
+	}
+	m.content, err = sel.identify(ctx)
+	return err
+}
+
+// tree is where the mount's source is looked up.
+func (m *stepMount) tree(ctx context.Context) (tree, error) {
+	if m.from == nil {
+		return m.r.context, nil
+	}
+	layers, err := m.from.layers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.r.bytes.tree(ctx, layers)
+}
+
+// selection is what the source stands for, as a COPY would select it.
 func (m *stepMount) selection(ctx context.Context) (*selection, error) {
-	t := m.r.context
-	if m.from != nil {
-		layers, err := m.from.layers(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if t, err = m.r.bytes.tree(ctx, layers); err != nil {
-			return nil, err
-		}
+	t, err := m.tree(ctx)
+	if err != nil {
+		return nil, err
 	}
 	found, err := matchTree(ctx, t, clean(m.Source), source{})
 	return &selection{tree: t, matches: []match{found}}, err
@@ -160,6 +182,7 @@ type scene struct {
 	r       *run
 	proc    *executor.Process
 	closers []func()
+	caches  map[string]string // the directories of cache mounts by their names
 }
 
 func (s *scene) close() {
@@ -183,6 +206,9 @@ func (s *scene) add(ctx context.Context, m *stepMount) error {
 		options := []string{"nosuid"}
 		if m.Size > 0 {
 			options = append(options, "size="+strconv.FormatInt(m.Size, 10))
+		}
+		if m.ReadOnly {
+			options = append(options, "ro")
 		}
 		s.proc.Mounts = append(s.proc.Mounts, specs.Mount{Destination: m.target, Type: "tmpfs", Source: "tmpfs", Options: options})
 		return nil
@@ -279,54 +305,4 @@ func numberOr(n *uint32, other uint32) uint32 {
 		return *n
 	}
 	return other
-}
-
-// cache gives a step a directory that outlives it: one for each id, or for a
-// private mount one that nobody else is using.
-func (s *scene) cache(ctx context.Context, m *stepMount) error {
-	name := digest.FromString(m.ID).Encoded()
-	switch m.Sharing {
-	case "locked":
-		unlock, err := s.r.b.Store.Lock(ctx, "mount-"+name)
-		if err != nil {
-			return err
-		}
-		s.closers = append(s.closers, unlock)
-	case "private":
-		var err error
-		if name, err = s.lockPrivate(ctx, name); err != nil {
-			return err
-		}
-	}
-	dir, err := s.r.b.Cache.Mount(name, cache.MountOwner{Mode: numberOr(m.Mode, 0o755), UID: numberOr(m.UID, 0), GID: numberOr(m.GID, 0)})
-	if err != nil {
-		return err
-	}
-	options := []string{"bind"}
-	if m.ReadOnly {
-		options = append(options, "ro")
-	}
-	s.proc.Mounts = append(s.proc.Mounts, specs.Mount{Destination: m.target, Type: "bind", Source: dir, Options: options})
-	return nil
-}
-
-// privateWait is how long another user of a private cache is waited for
-// before the next directory is tried.
-const privateWait = 5 * time.Millisecond
-
-// lockPrivate locks the first free directory of a private cache.
-func (s *scene) lockPrivate(ctx context.Context, name string) (string, error) {
-	for i := 0; ; i++ {
-		try := name + "-" + strconv.Itoa(i)
-		brief, cancel := context.WithTimeout(ctx, privateWait)
-		unlock, err := s.r.b.Store.Lock(brief, "mount-"+try)
-		cancel()
-		if err == nil {
-			s.closers = append(s.closers, unlock)
-			return try, nil
-		}
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return "", err
-		}
-	}
 }

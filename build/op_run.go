@@ -173,6 +173,9 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 	defer cleanup()
 	scene := &scene{r: o.r, proc: &proc}
 	defer scene.close()
+	if err := scene.lockCaches(ctx, o.p.mounts); err != nil {
+		return err
+	}
 	for _, m := range o.p.mounts {
 		if err := scene.add(ctx, m); err != nil {
 			return fmt.Errorf("--mount=%s: %w", m.Raw, err)

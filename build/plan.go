@@ -391,6 +391,9 @@ func (p *planner) source(s *Step, name string) (*Step, error) {
 // image gives the step that brings in an image only --from names.
 func (p *planner) image(s *Step, name string) (*Step, error) {
 	if name == scratchName {
+		if _, ok := s.Instr.(*parser.Run); ok {
+			return p.add(&Step{Platform: p.o.Platform, place: s.Range()}), nil
+		}
 		return nil, p.fail(s.Range(), "", "cannot copy from scratch: it has no files")
 	}
 	ref, err := p.imageName(name, s.Range())

@@ -133,7 +133,6 @@ func TestPlanRefuses(t *testing.T) {
 		{"bad platform", "FROM --platform=linux/nonsense busybox\n", "", 1, "no known architecture"},
 		{"empty platform", "FROM --platform=$NOTHING busybox\n", "", 1, "empty platform"},
 		{"required argument", "ARG v=${x:?give}\nFROM scratch\n", "", 1, "give"},
-		{"seeded cache", "FROM scratch AS a\nFROM scratch\nRUN --mount=type=cache,from=a,target=/c true\n", "", 3, "with from or source is not supported"},
 		{"mount from a later stage", "FROM scratch\nRUN --mount=from=b,target=/b true\nFROM scratch AS b\n", "0", 2, "needs to be defined before"},
 		{"insecure", "FROM scratch\nRUN --security=insecure true\n", "", 2, "--allow security.insecure"},
 		{"network of the host", "FROM scratch\nRUN --network=host true\n", "", 2, "network.host is not allowed"},

@@ -108,7 +108,7 @@ func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err er
 	if s.Base != "" {
 		return baseState(r.bases[s.ID]), true, nil
 	}
-	if _, ok := s.Instr.(*parser.From); ok {
+	if _, ok := s.Instr.(*parser.From); ok || s.Instr == nil {
 		if s.Parent == nil {
 			return scratchState(s.Platform), true, nil
 		}

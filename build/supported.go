@@ -30,12 +30,6 @@ func (p *planner) supportedRun(s *Step, in *parser.Run) error {
 	if len(in.Devices) > 0 {
 		return p.refuse(s, "RUN --device", "run the step without it")
 	}
-	for _, m := range in.Mounts {
-		switch {
-		case m.Type == "cache" && (m.From != "" || m.Source != ""):
-			return p.refuse(s, "RUN --mount=type=cache with from or source", "copy what the cache shall begin with in the step itself")
-		}
-	}
 	return nil
 }
 

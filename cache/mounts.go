@@ -15,15 +15,10 @@ import (
 // mountsDir holds a directory for each cache mount, by the name its user gives it.
 const mountsDir = "mounts"
 
-// MountOwner is what a new cache mount's directory gets.
-type MountOwner struct {
-	Mode     uint32 // 07777
-	UID, GID uint32
-}
-
-// Mount gives the directory of a cache mount and marks it used. It is made if it is not there; several processes that make
-// it at once get the same one. The name is one path component of the caller's choice.
-func (s *Store) Mount(name string, o MountOwner) (string, error) {
+// Mount gives the directory of a cache mount and marks it used. If it is not there, begin is called with a new directory,
+// of which it makes what the mount begins with; nobody sees it half made. Several processes that make it at once get the
+// same one, and what the others have made is dropped. The name is one path component of the caller's choice.
+func (s *Store) Mount(name string, begin func(dir string) error) (string, error) {
 	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsRune(name, filepath.Separator) {
 		return "", fmt.Errorf("open cache mount: %.80q is not a name", name)
 	}
@@ -31,14 +26,14 @@ func (s *Store) Mount(name string, o MountOwner) (string, error) {
 	if err := os.Chtimes(dir, now, now); err == nil {
 		return dir, nil
 	}
-	if err := s.makeMount(dir, o); err != nil {
+	if err := s.makeMount(dir, now, begin); err != nil {
 		return "", fmt.Errorf("make cache mount: %w", err)
 	}
 	return dir, nil
 }
 
-// makeMount makes the directory aside and renames it into place: nobody sees it half made.
-func (s *Store) makeMount(dir string, o MountOwner) error {
+// makeMount makes the directory aside and renames it into place.
+func (s *Store) makeMount(dir string, now time.Time, begin func(dir string) error) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
@@ -46,11 +41,11 @@ func (s *Store) makeMount(dir string, o MountOwner) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(fresh) // fails when it was renamed
-	if err := unix.Chown(fresh, int(o.UID), int(o.GID)); err != nil {
+	defer os.RemoveAll(fresh) // it is not there any more when it was renamed
+	if err := begin(fresh); err != nil {
 		return err
 	}
-	if err := unix.Chmod(fresh, o.Mode); err != nil {
+	if err := os.Chtimes(fresh, now, now); err != nil {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE)

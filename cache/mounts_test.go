@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,7 +18,9 @@ func TestMountIsMadeOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			dir, err := s.Mount("a", MountOwner{Mode: 0o1750, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())})
+			dir, err := s.Mount("a", func(dir string) error {
+				return errors.Join(os.WriteFile(filepath.Join(dir, "first"), nil, 0o644), os.Chmod(dir, os.ModeSticky|0o750))
+			})
 			if err != nil {
 				t.Error(err)
 				return
@@ -26,7 +29,7 @@ func TestMountIsMadeOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	dir, err := s.Mount("a", MountOwner{Mode: 0o700})
+	dir, err := s.Mount("a", func(string) error { return errors.New("it is there") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +37,10 @@ func TestMountIsMadeOnce(t *testing.T) {
 	if err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o750 {
 		t.Errorf("mode is %v, %v", info.Mode(), err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "kept")); err != nil {
-		t.Error(err)
+	for _, name := range []string{"first", "kept"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
 	}
 	entries, err := os.ReadDir(filepath.Dir(dir))
 	if err != nil || len(entries) != 1 {
@@ -43,13 +48,34 @@ func TestMountIsMadeOnce(t *testing.T) {
 	}
 }
 
+func TestMountBeginFails(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var half string
+	full := errors.New("disk is full")
+	_, err = s.Mount("a", func(dir string) error {
+		half = dir
+		return errors.Join(os.WriteFile(filepath.Join(dir, "half"), nil, 0o644), full)
+	})
+	if !errors.Is(err, full) {
+		t.Errorf("got %v", err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(half)); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+func begin(string) error { return nil }
+
 func TestMountNames(t *testing.T) {
 	s, err := Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", ".", "..", "a/b", ".tmp"} {
-		if dir, err := s.Mount(name, MountOwner{}); err == nil {
+		if dir, err := s.Mount(name, begin); err == nil {
 			t.Errorf("%q gives %s", name, dir)
 		}
 	}
@@ -60,8 +86,7 @@ func TestPruneMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner := MountOwner{Mode: 0o755, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
-	old, err := s.Mount("old", owner)
+	old, err := s.Mount("old", begin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +97,7 @@ func TestPruneMounts(t *testing.T) {
 	if err := os.Chtimes(old, then, then); err != nil {
 		t.Fatal(err)
 	}
-	used, err := s.Mount("used", owner)
+	used, err := s.Mount("used", begin)
 	if err != nil {
 		t.Fatal(err)
 	}

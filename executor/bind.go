@@ -13,7 +13,7 @@ import (
 // process, so it is no part of the step's Spec.
 type Bind struct {
 	Target   string   // absolute
-	Tree     *os.File // of Snapshots.View or Mount; it stays the caller's and is good for one step
+	Tree     *os.File // of Snapshots.View or Mount, or OpenTree; it stays the caller's and is good for one step
 	Path     string   // in Tree; "" is its root. Links are followed inside Tree
 	ReadOnly bool
 }

@@ -187,15 +187,24 @@ func (l layers) legacyData(files []*os.File) string {
 	return strings.Join(opts, ",")
 }
 
-// mountDirectory gives a detached read-only view of a plain directory.
-func mountDirectory(dir string) (*os.File, error) {
+// OpenTree gives a plain directory as a detached mount, for a Bind, that ends when the
+// file is closed.
+func OpenTree(dir string) (*os.File, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("clone mount of %s: %w", dir, err)
 	}
-	f := os.NewFile(uintptr(fd), dir)
+	return os.NewFile(uintptr(fd), dir), nil
+}
+
+// mountDirectory gives a detached read-only view of a plain directory.
+func mountDirectory(dir string) (*os.File, error) {
+	f, err := OpenTree(dir)
+	if err != nil {
+		return nil, err
+	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+	if err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("make view of %s read-only: %w", dir, err)
 	}

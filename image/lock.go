@@ -35,12 +35,35 @@ const (
 // uses the store, and waits for it until ctx ends. Calling unlock again does
 // nothing. A process that dies lets its locks go.
 func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error) {
+	return s.lock(ctx, lockFile(name))
+}
+
+// TryLock takes the lock of that name if it need not wait for it: exclusively, or
+// together with all who share it. It gives nil and no error if it would have to wait.
+func (s *Store) TryLock(name string, shared bool) (unlock func(), err error) {
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
+	file := lockFile(name)
+	f, err := tryFlock(filepath.Join(s.root, "locks", file), how)
+	if err != nil {
+		return nil, s.explain("take lock "+file, err)
+	}
+	if f == nil {
+		return nil, nil
+	}
+	return sync.OnceFunc(func() { f.Close() }), nil
+}
+
+// lockFile is the name of the file behind a lock of callers.
+func lockFile(name string) string {
 	file := lockPrefix + url.PathEscape(name)
 	if len(file) > 200 {
 		sum := sha256.Sum256([]byte(name))
 		file = lockPrefix + hex.EncodeToString(sum[:])
 	}
-	return s.lock(ctx, file)
+	return file
 }
 
 func (s *Store) lock(ctx context.Context, file string) (func(), error) {
@@ -63,7 +86,7 @@ func (s *Store) lock(ctx context.Context, file string) (func(), error) {
 // off. Waiters within this process have queued before.
 func waitFlock(ctx context.Context, path string) (*os.File, error) {
 	for pause := lockPollFirst; ; pause = min(2*pause, lockPollLast) {
-		f, err := tryFlock(path)
+		f, err := tryFlock(path, unix.LOCK_EX)
 		if f != nil || err != nil {
 			return f, err
 		}
@@ -78,13 +101,13 @@ func waitFlock(ctx context.Context, path string) (*os.File, error) {
 }
 
 // tryFlock gives nil and no error when another holds the lock.
-func tryFlock(path string) (*os.File, error) {
+func tryFlock(path string, how int) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
 			return nil, err
 		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if err != nil {
 			f.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {

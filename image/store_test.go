@@ -453,3 +453,42 @@ func TestBlobReadEndsWithItsContext(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestTryLock(t *testing.T) {
+	s := newStore(t)
+	second := openTest(t, s.Root(), disk{flush: noFlush})
+	try := func(st *Store, shared bool) func() {
+		t.Helper()
+		unlock, err := st.TryLock("cache", shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return unlock
+	}
+	one, two := try(s, true), try(second, true)
+	if one == nil || two == nil {
+		t.Fatal("two cannot share")
+	}
+	if try(s, false) != nil {
+		t.Error("exclusive, while two share")
+	}
+	one()
+	one()
+	if try(s, false) != nil {
+		t.Error("exclusive, while one shares")
+	}
+	two()
+	alone := try(second, false)
+	if alone == nil || try(s, true) != nil || try(s, false) != nil {
+		t.Error("an exclusive lock is none")
+	}
+	alone()
+	waited, err := s.Lock(t.Context(), "cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if try(second, true) != nil {
+		t.Error("shared, while one waited for it alone")
+	}
+	waited()
+}
