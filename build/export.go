@@ -18,22 +18,11 @@ func (b *Builder) WriteTar(ctx context.Context, desc ocispec.Descriptor, w io.Wr
 	if err != nil {
 		return err
 	}
-	bytes := newLayerBytes(b)
-	defer bytes.close()
-	list := make([]layer.FlattenLayer, len(img.Layers))
-	for i, ly := range img.Layers {
-		toc, err := bytes.toc(ctx, img.Layers, i)
-		if err != nil {
-			return err
-		}
-		list[i] = layer.FlattenLayer{TOC: toc, Tar: func() (io.ReadCloser, error) { return bytes.tar(ctx, ly) }}
+	files, err := b.Store.Files(ctx, img.Layers, b.Cache)
+	if err != nil {
+		return err
 	}
-	lw := layer.NewWriter(w)
-	if err := layer.Flatten(ctx, list, lw); err != nil {
-		return fmt.Errorf("flatten image: %w", err)
-	}
-	_, _, err = lw.Close()
-	return err
+	return files.WriteTar(ctx, w)
 }
 
 // WriteDir writes an image's root filesystem into a directory, which is made
@@ -46,18 +35,16 @@ func (b *Builder) WriteDir(ctx context.Context, desc ocispec.Descriptor, dir str
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	bytes := newLayerBytes(b)
-	defer bytes.close()
 	for _, ly := range img.Layers {
-		if err := b.writeLayer(ctx, bytes, ly, dir); err != nil {
+		if err := b.writeLayer(ctx, ly, dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *Builder) writeLayer(ctx context.Context, bytes *layerBytes, ly image.Layer, dir string) error {
-	r, err := bytes.tar(ctx, ly)
+func (b *Builder) writeLayer(ctx context.Context, ly image.Layer, dir string) error {
+	r, err := b.Store.LayerTar(ctx, ly)
 	if err != nil {
 		return err
 	}

@@ -104,24 +104,11 @@ func (l *layerBytes) toc(ctx context.Context, layers []image.Layer, i int) (*lay
 	if ok {
 		return toc, nil
 	}
-	if data, ok := l.b.Cache.GetTOC(d); ok {
-		if toc, err := layer.UnmarshalTOC(data); err == nil {
-			return l.keepTOC(d, toc), nil
-		}
-	}
-	r, err := l.tar(ctx, layers[i])
+	toc, err := l.b.Store.LayerTOC(ctx, layers[i], l.b.Cache)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
-	digests, toc, err := layer.Scan(ctx, r)
-	if err != nil {
-		return nil, fmt.Errorf("read layer %s: %w", d, err)
-	}
-	if err := sameDiffID(digests.DiffID, d); err != nil {
-		return nil, err
-	}
-	return l.keepTOC(d, toc), l.b.Cache.PutTOC(d, toc.Marshal())
+	return l.keepTOC(d, toc), nil
 }
 
 func sameDiffID(got, want digest.Digest) error {
@@ -136,20 +123,6 @@ func (l *layerBytes) keepTOC(d digest.Digest, toc *layer.TOC) *layer.TOC {
 	defer l.mu.Unlock()
 	l.tocs[d] = toc
 	return toc
-}
-
-// tar opens the uncompressed tar of a layer, verified.
-func (l *layerBytes) tar(ctx context.Context, ly image.Layer) (io.ReadCloser, error) {
-	blob, err := l.b.Store.Blob(ctx, ly.Descriptor)
-	if err != nil {
-		return nil, err
-	}
-	r, _, err := layer.Decompress(blob)
-	if err != nil {
-		blob.Close()
-		return nil, fmt.Errorf("decompress layer %s: %w", ly.Descriptor.Digest, err)
-	}
-	return joined{r, []io.Closer{r, blob}}, nil
 }
 
 // joined is a reader whose end closes several things.
@@ -367,7 +340,7 @@ func (l *layerBytes) applyMounted(ctx context.Context, ly image.Layer, sn *execu
 }
 
 func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f layer.Format) error {
-	r, err := l.tar(ctx, ly)
+	r, err := l.b.Store.LayerTar(ctx, ly)
 	if err != nil {
 		return err
 	}

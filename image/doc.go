@@ -55,6 +55,12 @@
 // digest. Manifests and indexes are limited to 4 MiB, configs to 16 MiB,
 // indexes within indexes to a depth of 4.
 //
-// The package does not unpack layers, compress by itself, or talk to
-// registries, and it knows neither Dockerfiles nor processes.
+// # Files of images
+//
+// Files shows the root file system of an image from its layers' tables of
+// contents (package image/layer); the bytes of a file come straight from the
+// layer that holds it. The tables are remembered by whoever gives a TOCs.
+//
+// The package does not unpack layers, does not compress by itself, does not talk
+// to registries, and knows neither Dockerfiles nor processes.
 package image

@@ -29,7 +29,8 @@ type Facts struct {
 	Subject      digest.Digest     `json:"s,omitempty"`
 	Platform     ocispec.Platform  `json:"p"`
 	Created      *time.Time        `json:"c,omitempty"`
-	Labels       map[string]string `json:"l,omitempty"`
+	Labels       map[string]string `json:"l,omitempty"` // of the config
+	Annotations  map[string]string `json:"n,omitempty"` // of the manifest
 	// Blobs are the config and the layers.
 	Blobs []Blob `json:"b"`
 }
@@ -51,7 +52,7 @@ const (
 
 // readFacts reads a manifest that has been decoded, and its config.
 func readFacts(ctx context.Context, from blobReader, desc ocispec.Descriptor, m *ocispec.Manifest) (*Facts, error) {
-	f := &Facts{Kind: KindArtifact, ID: desc.Digest, ArtifactType: orDefault(m.ArtifactType, m.Config.MediaType), Labels: m.Annotations}
+	f := &Facts{Kind: KindArtifact, ID: desc.Digest, ArtifactType: orDefault(m.ArtifactType, m.Config.MediaType), Annotations: m.Annotations}
 	for _, d := range (document{manifest: m}).children() {
 		f.Blobs = append(f.Blobs, blobOf(d))
 	}

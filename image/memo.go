@@ -16,18 +16,29 @@ import (
 
 // summariesFile remembers the facts of manifests and the entries of indexes,
 // so that a list of a thousand images reads one file and not two thousand. A
-// line has a CRC-32C in eight digits, the digest, and JSON, with a blank
-// between. Lines are only ever added, a damaged one is as good as none, and
-// the file may be removed at any time.
+// line has a CRC-32C of summariesSchema and the rest in eight digits, the
+// digest, and JSON, with a blank between. Lines are only ever added, a damaged
+// one is as good as none, and the file may be removed at any time.
 const summariesFile = "cache/summaries"
+
+// summariesSchema changes with what a line holds, so that lines of another
+// version count as damaged.
+const summariesSchema = "1 "
 
 // maxSummaries bounds the file; one that is larger is begun anew.
 const maxSummaries = 64 << 20
 
-// remembered is the content of a line: one of the two.
+// remembered is the content of a line: the facts of a manifest, or what an
+// index says.
 type remembered struct {
-	Facts   *Facts               `json:"f,omitempty"`
-	Entries []ocispec.Descriptor `json:"e,omitempty"`
+	Facts       *Facts               `json:"f,omitempty"`
+	Entries     []ocispec.Descriptor `json:"e,omitempty"`
+	Annotations map[string]string    `json:"a,omitempty"`
+}
+
+// lineSum is the checksum of a line.
+func lineSum(rest []byte) uint32 {
+	return crc32.Update(crc32.Checksum([]byte(summariesSchema), castagnoli), castagnoli, rest)
 }
 
 // memo reads documents through the file. It is used by one goroutine.
@@ -53,7 +64,7 @@ func (s *Store) openMemo() *memo {
 	m.lines = make(map[digest.Digest][]byte, bytes.Count(text, []byte{'\n'}))
 	for line := range bytes.Lines(text) {
 		sum, rest, _ := bytes.Cut(bytes.TrimSuffix(line, []byte{'\n'}), []byte{' '})
-		if want, err := strconv.ParseUint(string(sum), 16, 32); err != nil || crc32.Checksum(rest, castagnoli) != uint32(want) {
+		if want, err := strconv.ParseUint(string(sum), 16, 32); err != nil || lineSum(rest) != uint32(want) {
 			continue
 		}
 		name, body, _ := bytes.Cut(rest, []byte{' '})
@@ -88,7 +99,7 @@ func (m *memo) read(ctx context.Context, desc ocispec.Descriptor) (remembered, e
 		return remembered{}, err
 	}
 	if doc.index != nil {
-		return remembered{Entries: doc.index.Manifests}, nil
+		return remembered{Entries: doc.index.Manifests, Annotations: doc.index.Annotations}, nil
 	}
 	facts, err := readFacts(ctx, m.store, desc, doc.manifest)
 	return remembered{Facts: facts}, err
@@ -100,7 +111,7 @@ func (m *memo) remember(d digest.Digest, r remembered) {
 		panic("internal error: encode summary: " + err.Error())
 	}
 	rest := append([]byte(d+" "), text...)
-	fmt.Fprintf(&m.fresh, "%08x %s\n", crc32.Checksum(rest, castagnoli), rest)
+	fmt.Fprintf(&m.fresh, "%08x %s\n", lineSum(rest), rest)
 }
 
 // mayMention reports whether what is remembered of a document may hold one of

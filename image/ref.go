@@ -1,7 +1,6 @@
 package image
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -44,7 +43,7 @@ func (e *RefError) Unwrap() error { return e.Err }
 func ParseRef(s string) (Ref, error) {
 	named, err := reference.ParseNormalizedNamed(s)
 	if err != nil {
-		return Ref{}, refError(s, err)
+		return Ref{}, explainRef(s, err)
 	}
 	r := Ref{host: reference.Domain(named), repo: reference.Path(named)}
 	if tagged, ok := named.(reference.Tagged); ok {
@@ -54,36 +53,6 @@ func ParseRef(s string) (Ref, error) {
 		r.digest = digested.Digest()
 	}
 	return r, nil
-}
-
-func refError(s string, err error) error {
-	e := &RefError{Name: s, Err: err}
-	lower := strings.ToLower(s)
-	_, lowerErr := reference.ParseNormalizedNamed(lower)
-	switch {
-	case strings.TrimSpace(s) == "":
-		e.Err = errors.New("it is empty")
-	case strings.Contains(s, "://"):
-		e.Err = errors.New("it is a URL")
-		e.Hint = "leave the " + s[:strings.Index(s, "://")+3] + " out"
-	case hexID.MatchString(s) && len(s) == 64:
-		e.Err = errors.New("it is an image id")
-		e.Hint = "a name cannot be 64 hexadecimal digits"
-	case lower != s && lowerErr == nil && lowerRepository(s) != s:
-		e.Err = errors.New("the repository has upper-case letters")
-		e.Hint = "did you mean " + lowerRepository(s) + "?"
-	}
-	return e
-}
-
-// lowerRepository lowers all but the tag.
-func lowerRepository(s string) string {
-	slash := strings.LastIndexByte(s, '/')
-	colon := strings.LastIndexByte(s, ':')
-	if colon <= slash || strings.Contains(s, "@") {
-		return strings.ToLower(s)
-	}
-	return strings.ToLower(s[:colon]) + s[colon:]
 }
 
 // hexID is an image id or the beginning of one.

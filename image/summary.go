@@ -21,6 +21,8 @@ type Summary struct {
 	// IsIndex says that Descriptor is an index. It may name images that are
 	// not in the store: those of other platforms that were not fetched.
 	IsIndex bool
+	// Annotations are those of the index.
+	Annotations map[string]string
 	// Members are the manifests that the index and the indexes in it name, or
 	// the manifest itself.
 	Members []Member
@@ -166,7 +168,9 @@ func (m *memo) collect(ctx context.Context, s *Summary, desc ocispec.Descriptor,
 		s.Members = append(s.Members, newMember(desc, *r.Facts))
 		return nil
 	}
-	s.IsIndex = true
+	if !s.IsIndex {
+		s.IsIndex, s.Annotations = true, r.Annotations
+	}
 	s.documents = append(s.documents, blobOf(desc))
 	for _, child := range r.Entries {
 		if err := m.collect(ctx, s, child, depth+1); err != nil {

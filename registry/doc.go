@@ -26,5 +26,6 @@
 //
 // # What it does not do
 //
-// Docker schema 1 manifests and the v1 API are refused. It neither searches nor deletes, and it does not unpack layers.
+// Docker schema 1 manifests and the v1 API are refused. It lists the tags of a repository and, where the registry lets it, the
+// repositories, but does not search or delete, and it does not unpack layers.
 package registry

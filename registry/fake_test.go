@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -137,9 +138,53 @@ func (f *fakeRegistry) route(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(path, "/manifests/"):
 		name, ref, _ := strings.Cut(path, "/manifests/")
 		f.manifest(w, r, name, ref)
+	case path == "_catalog":
+		f.list(w, r, "repositories", f.repositories())
+	case strings.HasSuffix(path, "/tags/list"):
+		f.list(w, r, "tags", f.tags(strings.TrimSuffix(path, "/tags/list")))
 	default:
 		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
 	}
+}
+
+func (f *fakeRegistry) repositories() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for key := range f.manifests {
+		name, _, _ := strings.Cut(key, " ")
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (f *fakeRegistry) tags(repo string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var tags []string
+	for key := range f.manifests {
+		if name, ref, _ := strings.Cut(key, " "); name == repo && !strings.Contains(ref, ":") {
+			tags = append(tags, ref)
+		}
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+// list answers with a page of names, two of them at most.
+func (f *fakeRegistry) list(w http.ResponseWriter, r *http.Request, key string, names []string) {
+	last := r.URL.Query().Get("last")
+	names = slices.DeleteFunc(names, func(n string) bool { return n <= last })
+	if len(names) == 0 && last == "" {
+		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
+		return
+	}
+	if len(names) > 2 {
+		names = names[:2]
+		w.Header().Set("Link", fmt.Sprintf(`<%s?n=2&last=%s>; rel="next"`, r.URL.Path, names[1]))
+	}
+	_ = json.NewEncoder(w).Encode(map[string][]string{key: names})
 }
 
 func refuse(w http.ResponseWriter, status int, code, message string) {

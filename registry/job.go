@@ -20,7 +20,7 @@ type job struct {
 	reference string
 }
 
-// opPush is the one operation that wants more than to read, and may go without a reference.
+// opPush is the one operation that wants more than to read, and, as opTags, may go without a reference.
 const opPush = "push"
 
 // newJob checks the names, which become parts of URLs.
@@ -31,7 +31,7 @@ func (c *Client) newJob(op string, repo Repository, reference string) (job, erro
 		return j, j.errorf("give host or host:port", "%q is no registry host", repo.Host)
 	case !repositoryPattern.MatchString(repo.Name) || len(repo.Name) > 255:
 		return j, j.errorf("check the name", "%q is no repository name", repo.Name)
-	case reference == "" && op != opPush:
+	case reference == "" && op != opPush && op != opTags:
 		return j, j.errorf("add a tag or a digest to the name", "there is no reference")
 	case reference != "" && !validReference(reference):
 		return j, j.errorf("check the tag", "%q is neither a tag nor a digest", reference)
@@ -99,6 +99,9 @@ func (j job) answer(ctx context.Context, e *endpoint, r call) (*http.Response, e
 // withScopes hints at what the token of a request must allow, so that one token does for a whole job.
 func (j job) withScopes(ctx context.Context, e *endpoint, more []string) context.Context {
 	if j.repo.Name == "" {
+		if len(more) > 0 {
+			ctx = auth.WithScopesForHost(ctx, e.host, more...)
+		}
 		return ctx
 	}
 	actions := []string{auth.ActionPull}

@@ -4,7 +4,8 @@ package main
 func commands() []*command {
 	return []*command{
 		buildDescription(), lintDescription(),
-		imagesDescription(), inspectDescription(), historyDescription(),
+		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), resolveDescription(), existsDescription(),
+		lsDescription(), catDescription(), diffDescription(), verifyDescription(),
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),

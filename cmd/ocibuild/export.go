@@ -21,8 +21,7 @@ func exportDescription() *command {
 			{"ocibuild export app:v1 | tar -t", "list the files"},
 			{"ocibuild export --platform linux/arm64 app:v1 | tar -t", "of the image for another machine"},
 		},
-		enters: true,
-		make:   func() verb { return &exportCommand{} },
+		make: func() verb { return &exportCommand{} },
 	}
 }
 
@@ -47,11 +46,9 @@ func (c *exportCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.builder(noDisplay{}, nil, 0)
+	files, err := s.files(ctx, img)
 	if err != nil {
 		return err
 	}
-	return writeFile(s.stdio, c.output, func(w io.Writer) error {
-		return b.WriteTar(ctx, img.Descriptor, w)
-	})
+	return writeFile(s.stdio, c.output, func(w io.Writer) error { return files.WriteTar(ctx, w) })
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -148,6 +149,34 @@ func writeTable(w io.Writer, headers []string, rows [][]string) error {
 			}
 		}
 		b.WriteString("\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeAligned prints rows without a header, columns aligned and a blank apart,
+// those of right to the right.
+func writeAligned(w io.Writer, rows [][]string, right []int) error {
+	var widths []int
+	for _, r := range rows {
+		widths = append(widths, make([]int, max(0, len(r)-len(widths)))...)
+		for i, cell := range r {
+			widths[i] = max(widths[i], columns(cell))
+		}
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		for i, cell := range r {
+			pad := strings.Repeat(" ", widths[i]-columns(cell))
+			switch {
+			case i == len(r)-1:
+				b.WriteString(cell + "\n")
+			case slices.Contains(right, i):
+				b.WriteString(pad + cell + " ")
+			default:
+				b.WriteString(cell + pad + " ")
+			}
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

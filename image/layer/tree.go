@@ -286,3 +286,6 @@ func (n *Node) walk(path string, fn func(path string, n *Node) error) error {
 	}
 	return nil
 }
+
+// Child returns what a directory has of that name, nil if it has nothing.
+func (n *Node) Child(name string) *Node { return n.children[name] }
