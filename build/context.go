@@ -26,7 +26,8 @@ import (
 
 // contextTree is the build context: a directory less what .dockerignore takes
 // out of it. Directories are read when somebody asks for them, and once.
-// Everything belongs to 0:0, as in an image that a build makes.
+// Everything belongs to 0:0 and nothing has extended attributes, which BuildKit
+// loses on the way: not even file capabilities.
 type contextTree struct {
 	root   *rootfs.Root
 	ignore *parser.Ignore
@@ -46,20 +47,13 @@ type contextNode struct {
 	// is taken out of again is shown all the same.
 	hidden bool
 
-	// unmoved and attributed are what closing and reading the file has shown:
-	// that it is as it was selected, and that it has extended attributes.
-	unmoved, attributed atomic.Bool
+	// unmoved is what closing the file has shown: that it is as it was selected.
+	unmoved atomic.Bool
 
 	// hashed is set once the file has been read to be hashed.
-	hashed atomic.Pointer[hashed]
+	hashed atomic.Pointer[digest.Digest]
 	// listing is what a directory holds; nil for anything else.
 	listing *listing
-}
-
-// hashed is what reading a file has shown.
-type hashed struct {
-	digest digest.Digest
-	xattrs map[string]string
 }
 
 // listing is a directory of the context, read once.
@@ -163,11 +157,6 @@ func (c *contextTree) readDir(dir string, n *contextNode) error {
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return fmt.Errorf("read context: %w", err)
-	}
-	if n != c.top {
-		if n.entry.Xattrs, err = layer.ReadXattrs(int(f.Fd())); err != nil {
-			return fmt.Errorf("read context: attributes of %s: %w", dir, err)
-		}
 	}
 	slices.Sort(names)
 	n.listing.children = make(map[string]*contextNode, len(names))
@@ -332,19 +321,10 @@ func (f *contextFile) Close() error {
 	return f.File.Close()
 }
 
-func (f *contextFile) attributes() map[string]string {
-	x, err := layer.ReadXattrs(int(f.Fd()))
-	if err != nil || len(x) == 0 {
-		return nil
-	}
-	f.node.attributed.Store(true)
-	return x
-}
-
 // learn remembers what a file held that was read to be copied, not to be hashed.
 func (c *contextTree) learn(p string, d digest.Digest) {
 	n, err := c.node(p)
-	if err == nil && n.unmoved.Load() && !n.attributed.Load() {
+	if err == nil && n.unmoved.Load() {
 		c.memo.Remember(p, n.stat, d)
 	}
 }
@@ -365,53 +345,46 @@ func (c *contextTree) known(p string, _ *layer.Entry) (digest.Digest, bool) {
 	return c.memo.Digest(p, n.stat)
 }
 
-// digest reads a file for its digest. A file with extended attributes is never
-// in the memo, which has no room for them: what is in the memo has none.
-func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (digest.Digest, map[string]string, error) {
+// digest reads a file for its digest.
+func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (digest.Digest, error) {
 	n, err := c.node(p)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	if h := n.hashed.Load(); h != nil {
-		return h.digest, h.xattrs, nil
+	if d := n.hashed.Load(); d != nil {
+		return *d, nil
 	}
 	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
-		return digest.FromBytes(nil), nil, nil
+		return digest.FromBytes(nil), nil
 	}
-	h, err := c.hash(ctx, p, n)
+	d, err := c.hash(ctx, p, n)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
-	n.hashed.Store(h)
-	if len(h.xattrs) == 0 {
-		c.memo.Remember(p, n.stat, h.digest)
-	}
-	return h.digest, h.xattrs, nil
+	n.hashed.Store(&d)
+	c.memo.Remember(p, n.stat, d)
+	return d, nil
 }
 
-func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (*hashed, error) {
+func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (digest.Digest, error) {
 	f, err := c.openFile(p)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
 	h := digest.SHA256.Digester()
 	size, err := copyBuffer(ctx, h.Hash(), f)
 	if err != nil {
-		return nil, fmt.Errorf("read context: %w", err)
-	}
-	xattrs, err := layer.ReadXattrs(int(f.Fd()))
-	if err != nil {
-		return nil, fmt.Errorf("read context: attributes of %s: %w", p, err)
+		return "", fmt.Errorf("read context: %w", err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("read context: %w", err)
+		return "", fmt.Errorf("read context: %w", err)
 	}
 	if size != n.entry.Size || st.Ctim.Nano() != n.stat.CTimeNs {
-		return nil, changed(p)
+		return "", changed(p)
 	}
-	return &hashed{h.Digest(), xattrs}, nil
+	return h.Digest(), nil
 }
 
 func (c *contextTree) linkID(p string, e *layer.Entry) string {
@@ -452,8 +425,8 @@ func (emptyTree) names(string) ([]string, error) { return nil, nil }
 
 func (emptyTree) known(string, *layer.Entry) (digest.Digest, bool) { return "", false }
 
-func (emptyTree) digest(context.Context, string, *layer.Entry) (digest.Digest, map[string]string, error) {
-	return "", nil, fs.ErrNotExist
+func (emptyTree) digest(context.Context, string, *layer.Entry) (digest.Digest, error) {
+	return "", fs.ErrNotExist
 }
 
 func (emptyTree) open(context.Context, string, *layer.Entry) (io.ReadCloser, error) {

@@ -62,8 +62,8 @@ func (f fakeTree) names(dir string) ([]string, error) {
 
 func (f fakeTree) known(string, *layer.Entry) (digest.Digest, bool) { return "", false }
 
-func (f fakeTree) digest(_ context.Context, p string, _ *layer.Entry) (digest.Digest, map[string]string, error) {
-	return digest.FromString(f[p]), nil, nil
+func (f fakeTree) digest(_ context.Context, p string, _ *layer.Entry) (digest.Digest, error) {
+	return digest.FromString(f[p]), nil
 }
 
 func (f fakeTree) open(_ context.Context, p string, _ *layer.Entry) (io.ReadCloser, error) {

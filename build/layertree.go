@@ -40,15 +40,15 @@ func (t *layerTree) known(_ string, e *layer.Entry) (digest.Digest, bool) {
 	return e.Digest, e.Digest != ""
 }
 
-func (t *layerTree) digest(ctx context.Context, p string, e *layer.Entry) (digest.Digest, map[string]string, error) {
+func (t *layerTree) digest(ctx context.Context, p string, e *layer.Entry) (digest.Digest, error) {
 	r, err := t.open(ctx, p, e)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	defer r.Close()
 	h := digest.SHA256.Digester()
 	_, err = copyBuffer(ctx, h.Hash(), r)
-	return h.Digest(), nil, err
+	return h.Digest(), err
 }
 
 func (t *layerTree) open(ctx context.Context, p string, _ *layer.Entry) (io.ReadCloser, error) {

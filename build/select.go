@@ -41,17 +41,6 @@ type item struct {
 	passing bool
 }
 
-// attribute gives the item extended attributes that were found when its file
-// was read. The entry is shared with other steps: a copy is changed.
-func (it *item) attribute(xattrs map[string]string) {
-	if len(xattrs) == 0 {
-		return
-	}
-	e := *it.entry
-	e.Xattrs = xattrs
-	it.entry = &e
-}
-
 // dir reports whether the match is a directory, of which only the contents are copied.
 func (m match) dir() bool { return m.items[0].entry.Type == typeDir }
 
@@ -291,9 +280,8 @@ func (s *selection) hashFiles(ctx context.Context) error {
 				continue
 			}
 			g.Go(func() error {
-				d, xattrs, err := s.tree.digest(ctx, it.at, it.entry)
-				it.digest = d
-				it.attribute(xattrs)
+				var err error
+				it.digest, err = s.tree.digest(ctx, it.at, it.entry)
 				return err
 			})
 		}

@@ -81,8 +81,8 @@ func (b *batch) read(ctx context.Context) {
 	b.done <- g.Wait()
 }
 
-// read reads a file, which must be as long as data, and learns its digest and
-// attributes if nobody knew them.
+// read reads a file, which must be as long as data, and learns its digest if
+// nobody knew it.
 func (f *landed) read(ctx context.Context, data []byte) error {
 	r, err := f.from.open(ctx, f.at, &f.entry)
 	if err != nil {
@@ -96,24 +96,10 @@ func (f *landed) read(ctx context.Context, data []byte) error {
 	if n, err := r.Read(one[:]); n > 0 || err != io.EOF {
 		return errors.Join(changed(f.at), ignoreEOF(err))
 	}
-	f.attributes(r)
 	if f.entry.Digest == "" {
 		f.entry.Digest = digest.NewDigestFromBytes(digest.SHA256, sum(data))
 	}
 	return nil
-}
-
-// attributes takes the extended attributes of a file that had not been read
-// when it was selected.
-func (f *landed) attributes(r io.Reader) {
-	x, ok := r.(interface{ attributes() map[string]string })
-	if !ok || f.entry.Digest != "" {
-		return
-	}
-	f.entry.Xattrs = x.attributes()
-	if f.item != nil {
-		f.item.attribute(f.entry.Xattrs)
-	}
 }
 
 func changed(p string) error {
@@ -239,11 +225,7 @@ func (f *landed) body(ctx context.Context, data []byte) (io.ReadCloser, error) {
 	case f.from == nil:
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
-	r, err := f.from.open(ctx, f.at, &f.entry)
-	if err == nil {
-		f.attributes(r)
-	}
-	return r, err
+	return f.from.open(ctx, f.at, &f.entry)
 }
 
 // learn tells the selection, and the memo behind it, what a file turned out to hold.

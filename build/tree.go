@@ -24,9 +24,8 @@ type tree interface {
 	// known gives the digest of a regular file's bytes if it is known without
 	// reading the file.
 	known(path string, e *layer.Entry) (digest.Digest, bool)
-	// digest reads a regular file for its digest, and gives the extended
-	// attributes that its entry does not have yet.
-	digest(ctx context.Context, path string, e *layer.Entry) (digest.Digest, map[string]string, error)
+	// digest reads a regular file for its digest.
+	digest(ctx context.Context, path string, e *layer.Entry) (digest.Digest, error)
 	opener
 	// linkID names the group of hard links a file belongs to; "" if it stands alone.
 	linkID(path string, e *layer.Entry) string

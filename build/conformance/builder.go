@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Refused is the error of a builder that does not make an image.
@@ -124,8 +125,17 @@ type buildah struct {
 	global []string
 }
 
+// patience is how long buildah may take; it waits for ever on some images.
+const patience = 30 * time.Second
+
 func (b buildah) run(args ...string) error {
-	return program(b.ctx, b.dir, "buildah", append(b.global, args...)...)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	err := program(ctx, b.dir, "buildah", append(b.global, args...)...)
+	if err != nil && ctx.Err() != nil && b.ctx.Err() == nil {
+		return &Refused{"no end of it in " + patience.String()}
+	}
+	return err
 }
 
 // BuildahMissing tells why there is no buildah here.

@@ -50,6 +50,10 @@ func (e Entry) create(dir, name string) error {
 		return unix.Mkfifo(name, 0o600)
 	case "socket":
 		return makeSocket(name)
+	case "char":
+		return unix.Mknod(name, unix.S_IFCHR, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
+	case "block":
+		return unix.Mknod(name, unix.S_IFBLK, int(unix.Mkdev(uint32(e.Major), uint32(e.Minor))))
 	case "file":
 	default:
 		return fmt.Errorf("a context has no %s", e.Type)

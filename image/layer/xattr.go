@@ -30,12 +30,6 @@ func KeepXattr(name string) bool {
 	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
 }
 
-// ReadXattrs returns the extended attributes of the open file fd that belong in an
-// image, nil if there are none.
-func ReadXattrs(fd int) (map[string]string, error) {
-	return keptXattrs(fdXattrs(fd))
-}
-
 // xattrSource is where attributes are read from: a descriptor, or a path for what
 // cannot be opened.
 type xattrSource struct {
@@ -105,14 +99,6 @@ func (s xattrSource) value(name string) (string, error) {
 		return "", fmt.Errorf("read attribute %s: %w", name, err)
 	}
 	return string(buf[:n]), nil
-}
-
-func keptXattrs(s xattrSource) (map[string]string, error) {
-	names, err := s.names()
-	if err != nil {
-		return nil, err
-	}
-	return keepNamed(s, names)
 }
 
 func keepNamed(s xattrSource, names []string) (map[string]string, error) {
