@@ -26,8 +26,9 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"image":             {[]string{"image/layer"}, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 	"cache":             {nil, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
 	"executor":          {[]string{"image/rootfs"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
+	"executor/cdi":      {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"registry":          {nil, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
-	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
+	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "executor/cdi"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/sshagent":    {nil, []string{"golang.org/x/crypto/ssh"}},
 	"cmd/ocibuild":      {[]string{"build/sshagent", "parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 }

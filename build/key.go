@@ -16,7 +16,7 @@ import (
 // can see and of nothing else; fields are named and framed by cache.Hasher,
 // and the trail it keeps is stored in the step's record. A change to any
 // recipe must bump recipeVersion.
-const recipeVersion = 3
+const recipeVersion = 4
 
 func newHasher(kind string) *cache.Hasher {
 	h := cache.NewHasher(kind)
@@ -39,6 +39,7 @@ func runKey(parent []digest.Digest, p runProcess) (cache.Key, cache.Trail) {
 	h.String("workdir", p.cwd)
 	h.String("network", p.network)
 	h.Bool("insecure", p.insecure)
+	h.Strings("devices", deviceNames(p.devices))
 	h.String("hostname", p.hostname)
 	hosts, limits := p.shared.identity()
 	h.Strings("hosts", hosts)

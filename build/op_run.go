@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/executor"
+	"github.com/ocibuild/ocibuild/executor/cdi"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/parser"
@@ -33,6 +34,7 @@ type runProcess struct {
 	insecure           bool
 	shared             RunOptions // what all steps have
 	mounts             []*stepMount
+	devices            []*cdi.Device
 }
 
 // settleRun says what a RUN executes.
@@ -75,6 +77,10 @@ func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 			return nil, fmt.Errorf("--mount=%s: %w", m.Raw, err)
 		}
 		o.p.mounts = append(o.p.mounts, mount)
+	}
+	var err error
+	if o.p.devices, err = r.stepDevices(instr.Devices); err != nil {
+		return nil, err
 	}
 	settleSSH(o.p.mounts)
 	if socket := sshSocketOf(o.p.mounts); socket != "" {
@@ -180,6 +186,9 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 		if err := scene.add(ctx, m); err != nil {
 			return fmt.Errorf("--mount=%s: %w", m.Raw, err)
 		}
+	}
+	if err := o.r.giveDevices(&proc, o.p.devices); err != nil {
+		return err
 	}
 	out := o.r.log(o.step) // one writer for both keeps their order
 	return o.explain(o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out}))

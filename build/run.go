@@ -29,6 +29,7 @@ type run struct {
 	context tree
 	bytes   *layerBytes
 	bases   map[int]*image.Image // by step ID
+	devices machineDevices
 	// background holds what outlives its step: archiving, recording.
 	background background
 

@@ -22,6 +22,8 @@ type RunOptions struct {
 	// SSH are the agents that RUN --mount=type=ssh may show a step, by id. They are no
 	// part of a key.
 	SSH map[string]SSHAgent
+	// DeviceDirs are where specifications of devices are; nil is where vendors put them.
+	DeviceDirs []string
 }
 
 // The build arguments that concern all steps, and need no ARG.

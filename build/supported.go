@@ -12,7 +12,7 @@ import (
 func (p *planner) supported(s *Step) error {
 	switch in := s.Instr.(type) {
 	case *parser.Run:
-		return p.supportedRun(s, in)
+		return p.allows(s, in)
 	case *parser.Add:
 		return p.supportedAdd(s, in)
 	}
@@ -21,16 +21,6 @@ func (p *planner) supported(s *Step) error {
 
 func (p *planner) refuse(s *Step, what, instead string) error {
 	return p.fail(s.Range(), instead, "%s is not supported", what)
-}
-
-func (p *planner) supportedRun(s *Step, in *parser.Run) error {
-	if err := p.allows(s, in); err != nil {
-		return err
-	}
-	if len(in.Devices) > 0 {
-		return p.refuse(s, "RUN --device", "run the step without it")
-	}
-	return nil
 }
 
 func (p *planner) supportedAdd(s *Step, in *parser.Add) error {

@@ -38,6 +38,7 @@ type Process struct {
 	User       *string
 	UID, GID   uint32
 	Groups     []uint32 // supplementary groups; left out where setgroups(2) is denied
+	MoreGroups []uint32 // and those that the process has whoever it is
 	Hostname   string   // "" is DefaultHostname
 	Network    string   // NetworkHost or NetworkNone
 	ExtraHosts []HostIP
@@ -47,7 +48,7 @@ type Process struct {
 	// Insecure gives the step all capabilities that this process has, the devices of
 	// the machine, /proc and /sys with nothing hidden or read-only in them.
 	Insecure bool
-	Devices  []specs.LinuxDevice // more nodes in /dev
+	Devices  []specs.LinuxDevice // more nodes in /dev; without an owner of their own, the process's
 	// More mounts than the default ones, which they come after. Whatever its kind, a
 	// mount comes after one on a directory above it; of two with one target the
 	// later is made, Mounts, Binds and Files in this order.

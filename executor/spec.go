@@ -91,6 +91,11 @@ func specProcess(p Process, h Host) *specs.Process {
 	user := specs.User{UID: p.UID, GID: p.GID, Umask: &umask}
 	if !h.SingleID {
 		user.AdditionalGids = slices.Clone(p.Groups)
+		for _, g := range p.MoreGroups {
+			if !slices.Contains(user.AdditionalGids, g) {
+				user.AdditionalGids = append(user.AdditionalGids, g)
+			}
+		}
 		if !slices.Contains(user.AdditionalGids, p.GID) {
 			user.AdditionalGids = append([]uint32{p.GID}, user.AdditionalGids...)
 		}
@@ -159,6 +164,12 @@ func devices(p Process, h Host) []specs.LinuxDevice {
 		}
 	}
 	for _, d := range p.Devices {
+		if d.UID == nil && p.UID != 0 {
+			d.UID = new(p.UID)
+		}
+		if d.GID == nil && p.GID != 0 {
+			d.GID = new(p.GID)
+		}
 		list = slices.DeleteFunc(list, func(o specs.LinuxDevice) bool { return o.Path == d.Path })
 		list = append(list, d)
 	}

@@ -38,7 +38,7 @@ func TestSpecGolden(t *testing.T) {
 		}, root},
 		{"rootless", Process{Args: []string{"true"}}, rootless},
 		{"insecure", Process{
-			Args: []string{"true"}, Insecure: true, UID: 1000, ShmSize: 1 << 20,
+			Args: []string{"true"}, Insecure: true, UID: 1000, Groups: []uint32{7}, MoreGroups: []uint32{7, 8}, ShmSize: 1 << 20,
 			Limits:  []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 10, Hard: 20}},
 			Devices: []specs.LinuxDevice{{Path: "/dev/dri/card0", Type: "c", Major: 226}, {Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232, FileMode: new(os.FileMode(0o600))}},
 		}, insecure},

@@ -8,38 +8,54 @@ import (
 
 var deviceKeys = []string{"name", "required"}
 
-// checkDevice refuses a --device that is not a CDI device's name, given alone
-// or as name=, and perhaps "required".
-func checkDevice(raw string) error { //nolint:cyclop // flat: a case a refusal
+// Device is one --device of a RUN: the name of a CDI device, or of a class of them.
+type Device struct {
+	Name     string
+	Required bool
+}
+
+// parseDevice reads a --device: a name, given alone or as name=, and perhaps
+// "required".
+func parseDevice(raw string) (Device, error) {
 	fields, err := csvFields(raw)
 	if err != nil {
-		return refuse("write --device=<vendor>/<class>=<name>", "bad device %q: %v", raw, err)
+		return Device{}, refuse("write --device=<vendor>/<class>=<name>", "bad device %q: %v", raw, err)
 	}
-	name := ""
+	var d Device
 	for _, field := range fields {
-		key, value, valued := strings.Cut(field, "=")
-		key = strings.ToLower(key)
-		known := slices.Contains(deviceKeys, key)
-		switch {
-		case key == "required" && valued:
-			if _, err := strconv.ParseBool(value); err != nil {
-				return refuse("true or false", "invalid value for required: %s", value)
-			}
-		case key == "required":
-		case key == "name" && valued && name == "":
-			name = value
-		case key == "name" && valued:
-			return refuse("name one device a flag", "device name already set to %s", name)
-		case !known && name == "":
-			name = field
-		case !valued:
-			return refuse(didYouMean(key, deviceKeys), "invalid field '%s' must be a key=value pair", field)
-		default:
-			return refuse(didYouMean(key, deviceKeys), "unexpected key '%s' in '%s'", key, field)
+		if err := d.field(field); err != nil {
+			return Device{}, err
 		}
 	}
-	if name == "" {
-		return refuse("write --device=<vendor>/<class>=<name>", "device %q has no name", raw)
+	if d.Name == "" {
+		return Device{}, refuse("write --device=<vendor>/<class>=<name>", "device %q has no name", raw)
+	}
+	return d, nil
+}
+
+func (d *Device) field(field string) error {
+	key, value, valued := strings.Cut(field, "=")
+	key = strings.ToLower(key)
+	known := slices.Contains(deviceKeys, key)
+	switch {
+	case key == "required" && valued:
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return refuse("true or false", "invalid value for required: %s", value)
+		}
+		d.Required = on
+	case key == "required":
+		d.Required = true
+	case key == "name" && valued && d.Name == "":
+		d.Name = value
+	case key == "name" && valued:
+		return refuse("name one device a flag", "device name already set to %s", d.Name)
+	case !known && d.Name == "":
+		d.Name = field
+	case !valued:
+		return refuse(didYouMean(key, deviceKeys), "invalid field '%s' must be a key=value pair", field)
+	default:
+		return refuse(didYouMean(key, deviceKeys), "unexpected key '%s' in '%s'", key, field)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func TestInstructions(t *testing.T) {
 		{"run exec", `RUN ["a","b"]`, &Run{Command: exec("a", "b"), Network: "default", Security: "sandbox"}},
 		{
 			"run with every flag", `RUN --network=none --security=insecure --device=v.com/c=n,required --device=name=x a`,
-			&Run{Command: shell("a"), Network: "none", Security: "insecure", Devices: []string{"v.com/c=n,required", "name=x"}},
+			&Run{Command: shell("a"), Network: "none", Security: "insecure", Devices: []Device{{"v.com/c=n", true}, {"x", false}}},
 		},
 		{"run keeps comment signs", "RUN a # b", &Run{Command: shell("a # b"), Network: "default", Security: "sandbox"}},
 		{"shell", `SHELL ["/bin/bash", "-c"]`, &Shell{Args: []string{"/bin/bash", "-c"}}},

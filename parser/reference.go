@@ -31,7 +31,7 @@ func Flags(keyword string) []FlagForm {
 	case "HEALTHCHECK":
 		flags = (&Healthcheck{}).flags()
 	case "RUN":
-		flags = (&Run{}).flags(new([]string))
+		flags = (&Run{}).flags(new([]string), new([]string))
 	}
 	var out []FlagForm
 	for _, f := range flags {

@@ -16,9 +16,9 @@ type Run struct {
 	Node
 	Command
 	Mounts   []Mount
-	Network  string   // "default", "none" or "host"
-	Security string   // "sandbox" or "insecure"
-	Devices  []string // the values of --device, checked and as they are written
+	Network  string // "default", "none" or "host"
+	Security string // "sandbox" or "insecure"
+	Devices  []Device
 }
 
 // Cmd sets the container's default command or arguments.
@@ -46,8 +46,8 @@ var (
 
 func convertRun(s *statement) (Instruction, error) {
 	r := &Run{Node: s.Node, Network: networks[0], Security: securities[0]}
-	var mounts []string
-	err := parseFlags(s.flags, r.flags(&mounts)...)
+	var mounts, devices []string
+	err := parseFlags(s.flags, r.flags(&mounts, &devices)...)
 	switch {
 	case err != nil:
 		return nil, err
@@ -65,21 +65,23 @@ func convertRun(s *statement) (Instruction, error) {
 		}
 		r.Mounts = append(r.Mounts, m)
 	}
-	for _, raw := range r.Devices {
-		if err := checkDevice(raw); err != nil {
+	for _, raw := range devices {
+		d, err := parseDevice(raw)
+		if err != nil {
 			return nil, err
 		}
+		r.Devices = append(r.Devices, d)
 	}
 	r.Command = s.command(s.args)
 	return r, nil
 }
 
-func (r *Run) flags(mounts *[]string) []flag {
+func (r *Run) flags(mounts, devices *[]string) []flag {
 	return []flag{
 		listFlag("mount", mounts),
 		textFlag("network", &r.Network),
 		textFlag("security", &r.Security),
-		listFlag("device", &r.Devices),
+		listFlag("device", devices),
 	}
 }
 
