@@ -107,16 +107,20 @@ func (l *linter) base(ctx context.Context, req CheckRequest, s *Step) (*image.Im
 	return img, err
 }
 
-// lint tells of everything that the rules find in the build's stages. Its
-// error is that of an instruction which cannot be carried out, known before
-// the first one is, or of a Dockerfile that wants no warnings.
-func (r *run) lint() error {
-	df := r.graph.Dockerfile
+// lint tells of everything that the rules find in the build's stages, or, where
+// there is no plan for them, in the FROM lines. Its error is that of an
+// instruction which cannot be carried out, known before the first one is, or of
+// a Dockerfile that wants no warnings.
+func (r *run) lint(planned bool) error {
+	df := r.req.Dockerfile
 	l := newLinter(df, lintInput{
 		plan: r.req.Plan, bases: r.bases, ignore: r.req.Ignore, gitInContext: gitInContext(r.req.ContextDir, r.req.Ignore),
 	})
 	l.froms()
-	err := l.graph(r.graph)
+	var err error
+	if planned {
+		err = l.graph(r.graph)
+	}
 	l.unusedArgs()
 	for _, w := range append(l.found, l.ours...) {
 		if slices.Contains(r.warnings, w) {

@@ -258,7 +258,7 @@ func (c scoped) stopSignal(in *parser.StopSignal) (*State, error) {
 		return nil, err
 	}
 	if !validSignal(sig) {
-		return nil, &Hinted{fmt.Errorf("invalid signal: %s", sig), "use a name such as SIGTERM or a number from 1 to 64"}
+		return nil, &Hinted{fmt.Errorf("invalid signal: %s", sig), signalHint(sig)}
 	}
 	n := c.state.addHistory("STOPSIGNAL " + sig)
 	n.Config.Config.StopSignal = sig
@@ -296,7 +296,7 @@ func (c scoped) expose(in *parser.Expose) (*State, error) {
 	for _, spec := range specs {
 		some, err := exposedPorts(spec)
 		if err != nil {
-			return nil, &Hinted{fmt.Errorf("invalid port %q: %w", spec, err), "write port, first-last or either with /tcp, /udp or /sctp"}
+			return nil, &Hinted{fmt.Errorf("invalid port %q: %w", spec, err), portHint(spec)}
 		}
 		list = append(list, some...)
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -401,11 +400,8 @@ func (c *contextTree) missing(p string) error {
 	if c.ignored(p) {
 		return &Hinted{fmt.Errorf("%q: not found: .dockerignore leaves it out of the build context", "/"+p), "add !" + p + " to .dockerignore, or rename it"}
 	}
-	dir, base := path.Split(p)
-	if names, e := c.names(clean(dir)); e == nil {
-		if n := nearest(base, names); n != "" {
-			return &Hinted{err, "did you mean " + path.Join(dir, n) + "?"}
-		}
+	if near := nearPath(c, p); near != "" {
+		return &Hinted{err, "did you mean " + near + "?"}
 	}
 	return &Hinted{err, "paths are relative to the context directory"}
 }

@@ -38,22 +38,26 @@ type linter struct {
 }
 
 func newLinter(df *parser.Dockerfile, in lintInput) *linter {
-	return &linter{
-		lintInput: in, df: df, x: parser.Expander{Escape: df.Escape},
-		found: slices.Clone(df.Warnings), toldCopies: map[*Step]bool{},
+	l := &linter{lintInput: in, df: df, x: parser.Expander{Escape: df.Escape}, toldCopies: map[*Step]bool{}}
+	for _, w := range df.Warnings {
+		l.tell(w)
 	}
+	return l
 }
 
 // warn adds a finding, unless check asks for none of its rule.
 func (l *linter) warn(check parser.Check, at parser.Range, rule, format string, args ...any) {
-	if !check.Wants(rule) {
-		return
+	if check.Wants(rule) {
+		l.tell(parser.Warning{Range: at, Rule: rule, Msg: fmt.Sprintf(format, args...)})
 	}
+}
+
+func (l *linter) tell(w parser.Warning) {
 	list := &l.found
-	if parser.RuleNamed(rule).Own {
+	if parser.RuleNamed(w.Rule).Own {
 		list = &l.ours
 	}
-	*list = append(*list, parser.Warning{Range: at, Rule: rule, Msg: fmt.Sprintf(format, args...)})
+	*list = append(*list, w)
 }
 
 // warnStep adds a finding about a step; a comment above it may silence the rule.

@@ -21,7 +21,7 @@ func (l *linter) unusedArgs() {
 	slices.Sort(unused)
 	for _, name := range unused {
 		hint := "declare it with ARG " + name + " where it is used, or leave it out"
-		if near := nearest(name, declared); near != "" {
+		if near := parser.Nearest(name, declared); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		l.warn(l.df.Check, parser.Range{}, "UnusedBuildArg", "No ARG takes the build argument %s (%s)", name, hint)

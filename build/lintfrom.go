@@ -107,6 +107,28 @@ func nearVariable(name string, names []string) string {
 	return best
 }
 
+// editDistance counts the letters to insert, delete or replace that turn a
+// into b.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diag := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diag
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diag = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
 // platforms warns of base images that are for another platform than their stage.
 func (l *linter) platforms(g *Graph) {
 	for _, s := range g.Bases() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -67,7 +68,7 @@ func (c scoped) mount(m parser.Mount) (*stepMount, error) {
 	}
 	switch {
 	case s.target == "" && m.Type != "ssh" && (m.Type != "secret" || m.Env == ""):
-		return nil, errors.New("it needs a target")
+		return nil, &Hinted{errors.New("it needs a target"), "write target=/directory"}
 	case m.Type == "ssh" && m.Source != "":
 		return nil, &Hinted{errors.New("an ssh mount has no source"), "an agent comes from the command line: --ssh"}
 	}
@@ -284,7 +285,11 @@ func (r *run) contextLayer(ctx context.Context, sel *selection) (ly image.Layer,
 func (s *scene) secret(m *stepMount) error {
 	data, ok := s.r.req.Secrets[m.ID]
 	if !ok && m.Required {
-		return &Hinted{fmt.Errorf("secret %s: not found", m.ID), "give it: --secret id=" + m.ID + ",src=FILE or --secret id=" + m.ID + ",env=NAME"}
+		hint := "give it: --secret id=" + m.ID + ",src=FILE or --secret id=" + m.ID + ",env=NAME"
+		if near := parser.Nearest(m.ID, slices.Sorted(maps.Keys(s.r.req.Secrets))); near != "" {
+			hint = "did you mean id=" + near + "?"
+		}
+		return &Hinted{fmt.Errorf("secret %s: not found", m.ID), hint}
 	}
 	if !ok {
 		return nil

@@ -154,11 +154,7 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 		return f, p.fail(st.From.Range(), "", "FROM %s: %v", st.From.Image, err)
 	}
 	if base == "" {
-		hint := nearArgument(asked.missed, p.globals)
-		if hint == "" {
-			hint = "give the ARG before the first FROM a default, or pass --build-arg"
-		}
-		return f, p.fail(st.From.Range(), hint, "base name (%s) should not be blank", st.From.Image)
+		return f, p.fail(st.From.Range(), p.argumentHint(asked.missed), "base name (%s) should not be blank", st.From.Image)
 	}
 	if i, ok := names[base]; ok {
 		f.stage, f.platform = i, p.froms[i].platform
@@ -173,7 +169,7 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 		f.platform = p.o.Platform
 		return f, nil
 	}
-	f.image, err = p.imageName(base, st.From.Range())
+	f.image, err = p.imageName(base, st.From.Range(), asked.missed...)
 	return f, err
 }
 
@@ -183,49 +179,29 @@ func (p *planner) platform(f *parser.From, x parser.Expander) (ocispec.Platform,
 	if err != nil {
 		return ocispec.Platform{}, p.fail(f.Range(), "", "--platform=%s: %v", f.Platform, err)
 	}
-	hint := nearArgument(asked.missed, p.globals)
+	hint := p.argumentHint(asked.missed)
 	if v == "" {
 		return ocispec.Platform{}, p.fail(f.Range(), hint, "empty platform value from expression %s", f.Platform)
 	}
 	pl, err := ParsePlatform(v)
+	if hint == "" {
+		hint = architectureHint(v)
+	}
 	if err != nil {
 		return ocispec.Platform{}, p.fail(f.Range(), hint, "--platform=%s: %v", f.Platform, err)
 	}
 	return pl, nil
 }
 
-// nearArgument is the hint for variables that nothing sets: the name that one of
-// them is nearest to.
-func nearArgument(missed []string, env scope) string {
-	for _, name := range missed {
-		if near := nearVariable(name, env.names()); near != "" {
-			return "did you mean " + near + "?"
-		}
-	}
-	return ""
-}
-
 // imageName gives the full reference of an image that the Dockerfile names.
-func (p *planner) imageName(name string, r parser.Range) (string, error) {
+// missed are the variables of it that have no value.
+func (p *planner) imageName(name string, r parser.Range, missed ...string) (string, error) {
 	ref, err := image.ParseRef(name)
 	if err != nil {
-		return "", p.fail(r, p.stageHint(name), "%q is neither a stage nor an image: %v", name, err)
+		hint, err := p.imageHint(name, err, missed)
+		return "", p.fail(r, hint, "%q is neither a stage nor an image: %v", name, err)
 	}
 	return ref.WithDefaultTag().String(), nil
-}
-
-// stageHint names the stage that a mistyped name is nearest to.
-func (p *planner) stageHint(name string) string {
-	var names []string
-	for _, st := range p.df.Stages {
-		if st.Name != "" {
-			names = append(names, st.Name)
-		}
-	}
-	if n := nearest(strings.ToLower(name), names); n != "" {
-		return fmt.Sprintf("did you mean the stage %q?", n)
-	}
-	return ""
 }
 
 // target finds the stage to build.
@@ -382,7 +358,11 @@ func (p *planner) source(s *Step, name string) (*Step, error) {
 	if !ok {
 		return p.image(s, name)
 	}
-	if i >= s.Stage.Index {
+	if i == s.Stage.Index {
+		return nil, p.fail(r, "leave --from out to copy from the context, or name another stage",
+			"cannot copy from stage %q, it needs to be defined before current stage %q", name, s.StageName())
+	}
+	if i > s.Stage.Index {
 		return nil, p.fail(r, "move the stage above this one", "cannot copy from stage %q, it needs to be defined before current stage %q", name, s.StageName())
 	}
 	return p.stage(i)
@@ -442,35 +422,4 @@ func stageLabel(st *parser.Stage) string {
 		return st.Name
 	}
 	return strconv.Itoa(st.Index)
-}
-
-// nearest gives the name within two edits of word, or "".
-func nearest(word string, names []string) string {
-	best, at := "", 3
-	for _, n := range names {
-		if d := editDistance(word, n); d < at && d < len(word) {
-			best, at = n, d
-		}
-	}
-	return best
-}
-
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diag
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diag = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

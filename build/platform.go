@@ -6,12 +6,23 @@ import (
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/parser"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // architectures are the names of processors that images are made for.
 var architectures = []string{
 	"386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x", "wasm",
+}
+
+// architectureHint names the architecture that a mistyped platform is nearest to.
+func architectureHint(platform string) string {
+	parts := strings.Split(strings.ToLower(platform), "/")
+	arch := parts[min(1, len(parts)-1)]
+	if near := parser.Nearest(arch, architectures); near != "" && near != arch {
+		return "did you mean " + strings.Replace(platform, arch, near, 1) + "?"
+	}
+	return "the architectures are " + strings.Join(architectures, ", ")
 }
 
 // ParsePlatform reads "os/arch[/variant]", "arch" or "os" in the forms docker

@@ -58,8 +58,8 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	err = r.plan(ctx)
-	if err == nil {
-		err = r.lint()
+	if lintErr := r.lint(err == nil); err == nil {
+		err = lintErr
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -160,7 +160,7 @@ func (r *run) findBases(ctx context.Context) error {
 			}
 			img, err := r.b.Bases.Image(ctx, ref, s.Platform, r.req.Pull)
 			if err != nil {
-				return r.stepError(s, err)
+				return r.stepError(s, hintBase(r.graph, s, err))
 			}
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -124,7 +124,11 @@ func notFound(t tree, name string) error {
 	if mt, ok := t.(missingError); ok {
 		return mt.missing(name)
 	}
-	return fmt.Errorf("%q: not found", "/"+name)
+	err := fmt.Errorf("%q: not found", "/"+name)
+	if near := nearPath(t, name); near != "" {
+		return &Hinted{err, "did you mean /" + near + "?"}
+	}
+	return err
 }
 
 // selects reports whether a path that begins with prefix is selected itself.

@@ -128,7 +128,7 @@ func globbed(t tree, pattern string) ([]string, error) {
 		return []string{pattern}, nil
 	}
 	if _, err := filepath.Match(pattern, ""); err != nil {
-		return nil, fmt.Errorf("pattern %q: %w", pattern, err)
+		return nil, &Hinted{fmt.Errorf("pattern %q: %w", pattern, err), "write [[] for a [ that is meant as itself"}
 	}
 	dir, rest := splitPattern(pattern)
 	base, err := resolve(t.lookup, dir)

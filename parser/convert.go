@@ -45,7 +45,7 @@ func convert(s *statement) (Instruction, error) {
 // word like none of them is mostly the rest of a line that lost its escape.
 func unknownInstruction(word string) error {
 	keywords := append(slices.Sorted(maps.Keys(converters)), onBuild)
-	near := nearest(strings.ToUpper(word), keywords)
+	near := Nearest(strings.ToUpper(word), keywords)
 	if near == "" {
 		return refuse(`if it belongs to the line before, that line must end in \`, "unknown instruction: %s", word)
 	}

@@ -56,9 +56,10 @@ func (d *Dockerfile) readCheck(text []byte, instead *Check) error {
 	if !ok {
 		return nil
 	}
+	d.checkAt = Range{at[0].Start.Line, at[0].Start.Line}
 	check, err := ParseCheck(option)
 	if err != nil {
-		return locate(err, d.File, Range{at[0].Start.Line, at[0].Start.Line})
+		return locate(err, d.File, d.checkAt)
 	}
 	d.Check = check
 	return nil

@@ -13,11 +13,11 @@ type Dockerfile struct {
 	Escape   rune      // '\\', or '`' after "# escape=`"
 	Args     []*Arg    // the ones before the first FROM, in order
 	Stages   []*Stage  // at least one
-	Warnings []Warning // of the text alone, in the order of their finding, without those that a check directive skips
+	Warnings []Warning // of the text alone, BuildKit's in the order in which it finds them, then ours; without those that a check directive skips
 	Syntax   string    // the frontend a syntax directive asks for, or empty
 	Check    Check     // what a check directive asks for
 
-	syntaxAt Range // of the syntax directive
+	syntaxAt, checkAt Range // of the directives
 }
 
 // Stage is one FROM and what follows it.

@@ -207,8 +207,8 @@ func TestNearest(t *testing.T) {
 		{"l", ""},
 	}
 	for _, tt := range tests {
-		if got := nearest(tt.word, words); got != tt.want {
-			t.Errorf("nearest(%q) = %q, want %q", tt.word, got, tt.want)
+		if got := Nearest(tt.word, words); got != tt.want {
+			t.Errorf("Nearest(%q) = %q, want %q", tt.word, got, tt.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -44,9 +45,23 @@ func (x Expander) expand(word string, env Lookup, plain bool) (*output, error) {
 	}
 	out, err := e.until(end, operandText)
 	if err != nil {
-		return &output{}, fmt.Errorf("expand %q: %w", word, err)
+		return &output{}, &Error{Msg: fmt.Sprintf("expand %q: %v", word, err), Hint: expandHint(err), Err: err}
 	}
 	return out, nil
+}
+
+// expandHint says how to mend a word that cannot be expanded.
+func expandHint(err error) string {
+	msg := err.Error()
+	switch {
+	case errors.Is(err, errBrace):
+		return "close it with }; where a blank stands in it, put the whole word in double quotes"
+	case errors.Is(err, errSingle), errors.Is(err, errDouble):
+		return "close the quote, or put a backslash before it if it is meant as itself"
+	case errors.Is(err, errBad), strings.HasPrefix(msg, "unsupported modifier"):
+		return "write ${NAME} or ${NAME:-WORD}; there are also :+ :? # % and /"
+	}
+	return ""
 }
 
 // end is what peek and next give behind the last character. It is no rune, so

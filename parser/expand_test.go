@@ -1,6 +1,7 @@
 package parser
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -179,7 +180,9 @@ func TestWordErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.word, func(t *testing.T) {
-			if _, err := (Expander{}).Word(tt.word, testEnv); err == nil || err.Error() != tt.want {
+			_, err := (Expander{}).Word(tt.word, testEnv)
+			var e *Error
+			if !errors.As(err, &e) || e.Msg != tt.want {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})

@@ -2,10 +2,10 @@ package parser
 
 import "strings"
 
-// nearest gives the word of a list that a misspelt one most likely stands
+// Nearest gives the word of a list that a misspelt one most likely stands
 // for: the first at the smallest distance, which is two edits at most and
 // fewer than the word has letters. It is empty when nothing is near.
-func nearest(word string, words []string) string {
+func Nearest(word string, words []string) string {
 	best, found := min(3, len(word)), ""
 	for _, w := range words {
 		if d := distance(word, w); d < best {
@@ -45,7 +45,7 @@ func distance(a, b string) int {
 
 // didYouMean is the hint for a misspelt word: the nearest one, else all.
 func didYouMean(word string, words []string) string {
-	if near := nearest(word, words); near != "" {
+	if near := Nearest(word, words); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "one of " + strings.Join(words, ", ")

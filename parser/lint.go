@@ -2,6 +2,7 @@ package parser
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,7 +14,8 @@ import (
 // whoever plans the build.
 type linter struct {
 	check    Check
-	warnings []Warning
+	warnings []Warning    // by BuildKit's rules, in its order
+	ours     []Warning    // by our own
 	commands []*statement // what casing is about: all but the ARGs before the first FROM
 }
 
@@ -24,9 +26,14 @@ func (l *linter) warn(s *statement, rule, format string, args ...any) {
 }
 
 func (l *linter) warnAt(at Range, check Check, rule, msg string) {
-	if check.Wants(rule) {
-		l.warnings = append(l.warnings, Warning{Range: at, Rule: rule, Msg: msg})
+	if !check.Wants(rule) {
+		return
 	}
+	list := &l.warnings
+	if RuleNamed(rule).Own {
+		list = &l.ours
+	}
+	*list = append(*list, Warning{Range: at, Rule: rule, Msg: msg})
 }
 
 // syntax warns of a file that is written for another frontend. It is read as a
@@ -35,6 +42,20 @@ func (l *linter) syntax(d *Dockerfile) {
 	if d.foreign() {
 		l.warnAt(d.syntaxAt, l.check, "ForeignSyntax", fmt.Sprintf(
 			"The frontend %s is not used: ocibuild reads the file as a Dockerfile itself. Remove the syntax line, or write # syntax=docker/dockerfile:1", d.Syntax))
+	}
+}
+
+// ruleNames warns of names in the check directive that are nearly those of
+// rules. Names that are like none may be of a later BuildKit.
+func (l *linter) ruleNames(d *Dockerfile) {
+	var names []string
+	for _, r := range rules {
+		names = append(names, r.Name)
+	}
+	for _, name := range append(slices.Clone(l.check.Skip), l.check.Experimental...) {
+		if near := Nearest(name, names); near != "" && near != name {
+			l.warnAt(d.checkAt, l.check, "MisspeltRule", fmt.Sprintf("There is no rule %s (did you mean %s?)", name, near))
+		}
 	}
 }
 
@@ -82,6 +103,7 @@ func (l *linter) after(s *statement, in Instruction, global bool) {
 	if !global {
 		l.commands = append(l.commands, s)
 	}
+	l.execForm(s)
 	switch in := in.(type) {
 	case *From:
 		if in.As != "" {
@@ -111,6 +133,38 @@ func (l *linter) description(s *statement, names []string) {
 		want = "<arg_key>"
 	}
 	l.warn(s, "InvalidDefinitionDescription", "Comment for %s should follow the format: `# %s <description>`", s.keyword, want)
+}
+
+// jsonLike is how a JSON array begins and nothing else does: a bracket that a
+// quote follows, or a quoted word and a comma. A shell's test is [ "a" = ...
+var jsonLike = regexp.MustCompile(`^\[(["\']|\s*("[^"]*"|\'[^\']*\')\s*,)`)
+
+// execForm warns of what looks like a JSON array and is none.
+func (l *linter) execForm(s *statement) {
+	in := s
+	if s.trigger != nil {
+		in = s.trigger
+	}
+	args := in.words()
+	if in.json || !jsonLike.MatchString(args) {
+		return
+	}
+	why := "it does not end in ]"
+	if strings.HasSuffix(strings.TrimSpace(args), "]") {
+		why = "each element stands in double quotes, with commas between"
+	}
+	l.warn(s, "MalformedExecForm", "%s takes the brackets and quotes as they are, for this is no JSON array: %s", in.word, why)
+}
+
+// words are the arguments of an instruction that takes a JSON array, in one.
+func (s *statement) words() string {
+	switch s.keyword {
+	case "ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "VOLUME":
+		return strings.Join(s.args, " ")
+	case "HEALTHCHECK":
+		return strings.Join(s.args[min(1, len(s.args)):], " ")
+	}
+	return ""
 }
 
 // stageNames looks at the names of all stages. Comments above a FROM do not

@@ -84,6 +84,20 @@ func TestWarnings(t *testing.T) {
 		{"a bad check above an instruction is a comment", "FROM a\n# check=foo\nMAINTAINER b", []string{
 			"3-3 MaintainerDeprecated: Maintainer instruction is deprecated in favor of using label",
 		}},
+		{"MalformedExecForm", "FROM a\nCMD [\"a\", b]\nENTRYPOINT ['a', 'b']\nRUN [\"a\", \"b\"\nRUN [ \"a\" , \"b\" \nCOPY [\"a\" \"b\"]\nVOLUME [\"a\", b]\nHEALTHCHECK CMD [\"a\", b]\nONBUILD RUN [\"a\",]", []string{
+			"2-2 MalformedExecForm: CMD takes the brackets and quotes as they are, for this is no JSON array: each element stands in double quotes, with commas between",
+			"3-3 MalformedExecForm: ENTRYPOINT takes the brackets and quotes as they are, for this is no JSON array: each element stands in double quotes, with commas between",
+			"4-4 MalformedExecForm: RUN takes the brackets and quotes as they are, for this is no JSON array: it does not end in ]",
+			"5-5 MalformedExecForm: RUN takes the brackets and quotes as they are, for this is no JSON array: it does not end in ]",
+			"6-6 MalformedExecForm: COPY takes the brackets and quotes as they are, for this is no JSON array: each element stands in double quotes, with commas between",
+			"7-7 MalformedExecForm: VOLUME takes the brackets and quotes as they are, for this is no JSON array: each element stands in double quotes, with commas between",
+			"8-8 MalformedExecForm: HEALTHCHECK takes the brackets and quotes as they are, for this is no JSON array: each element stands in double quotes, with commas between",
+			"9-9 MalformedExecForm: RUN takes the brackets and quotes as they are, for this is no JSON array: each element stands in double quotes, with commas between",
+		}},
+		{"what the shell takes well", "FROM a\nRUN [ \"$a\" = b ] || [ -e x ]\nRUN [[ -e x ]]\nCMD [\"a\"]\nCOPY [ab] c\nCOPY [\"a\", \"b\"]\nLABEL a=[\"b\"", nil},
+		{"MisspeltRule", "# check=skip=StageNameCaseing,SomeRuleOfLater;experimental=all\nFROM a", []string{
+			"1-1 MisspeltRule: There is no rule StageNameCaseing (did you mean StageNameCasing?)",
+		}},
 		{"what build time alone can tell", "FROM a\nENV b c\nCMD d\nCMD e\nWORKDIR f\nEXPOSE 1/TCP\nARG TOKEN\nCOPY $x y", nil},
 	}
 	for _, tt := range tests {

@@ -32,13 +32,14 @@ func (o Options) Parse(file string, text []byte) (*Dockerfile, error) {
 	}
 	l := &linter{check: d.Check}
 	err := d.read(l, text)
-	d.Warnings = l.warnings
+	d.Warnings = append(l.warnings, l.ours...)
 	return d, d.foreignError(err)
 }
 
 // read reads all but the directives.
 func (d *Dockerfile) read(l *linter, text []byte) error {
 	l.syntax(d)
+	l.ruleNames(d)
 	result, err := cutLines(d.File, text)
 	if err != nil {
 		return err

@@ -154,6 +154,14 @@ var rules = []Rule{
 		Description: "The syntax directive should name docker/dockerfile, the frontend whose language is read here",
 	},
 	{
+		Name: "MalformedExecForm", Own: true,
+		Description: "What begins like a JSON array should be one, or else the shell gets it with its brackets",
+	},
+	{
+		Name: "MisspeltRule", Own: true,
+		Description: "A check directive should name rules that there are",
+	},
+	{
 		Name: "UnusedBuildArg", Own: true,
 		Description: "Build arguments should be declared by an ARG",
 	},

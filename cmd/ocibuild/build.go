@@ -314,11 +314,12 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 	}
 	src, err := c.readSource(s)
 	if err != nil {
-		return c.fail(s, src, nil, err)
+		return c.failEarly(s, src, src.warnings(), err)
 	}
 	graph, err := build.Plan(src.dockerfile, c.plan())
 	if err != nil {
-		return c.fail(s, src, nil, err)
+		found, _ := build.Check(ctx, build.CheckRequest{Dockerfile: src.dockerfile, Plan: c.plan()})
+		return c.failEarly(s, src, found, err)
 	}
 	if c.printGraph != "" {
 		return c.writeGraph(s, graph)

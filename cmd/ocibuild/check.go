@@ -20,7 +20,7 @@ func (c *buildCommand) check(ctx context.Context, s *session) error {
 	if src.dockerfile == nil {
 		return c.fail(s, src, nil, err)
 	}
-	found := src.dockerfile.Warnings
+	found := src.warnings()
 	if err == nil {
 		found, err = c.askRules(ctx, s, src)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/parser"
@@ -32,8 +33,27 @@ func (c *buildCommand) fail(s *session, src *source, show display, err error) er
 		writeExcerpt(s.err, step.File, src.text, step.Range)
 	case errors.As(err, &file) && file.File == src.name:
 		writeExcerpt(s.err, file.File, src.text, file.Range)
+	case file != nil && file.File == src.ignoreName:
+		writeExcerpt(s.err, file.File, src.ignoreText, file.Range)
 	}
 	return err
+}
+
+// failEarly is fail for a build that does not begin. What the rules have found
+// until then is told, for it is often the cause.
+func (c *buildCommand) failEarly(s *session, src *source, found []parser.Warning, err error) error {
+	var warned notes
+	to := func(build.Event) {}
+	if c.progress == "json" {
+		to = newJSONDisplay(s.err).event
+	}
+	for _, w := range found {
+		warned.tee(to)(build.Event{Kind: build.Warned, Time: time.Now(), Text: w.Msg, Rule: w.Rule, Range: w.Range})
+	}
+	if c.progress != "quiet" && c.progress != "json" {
+		warned.write(s.err, src)
+	}
+	return c.fail(s, src, nil, err)
 }
 
 // writeStep prints the end of a failed step's output.

@@ -146,7 +146,7 @@ func TestReferenceFits(t *testing.T) {
 		page(in.keyword, lines, func(b *strings.Builder) error { return writeInstruction(b, in) })
 	}
 	page("dockerfile", 45, func(b *strings.Builder) error { return writeReference(b) })
-	page("checks", 90, func(b *strings.Builder) error { return writeChecks(b) })
+	page("checks", 100, func(b *strings.Builder) error { return writeChecks(b) })
 }
 
 // TestReferenceInReadme compares the short form with the table.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,18 @@ type source struct {
 	name       string
 	text       []byte
 	dockerfile *parser.Dockerfile
+	// ignoreName and ignoreText are of the ignore file, if there is one.
+	ignoreName string
+	ignoreText []byte
 	ignore     *parser.Ignore
+}
+
+// warnings are what was found in the Dockerfile's text, as far as it was read.
+func (src *source) warnings() []parser.Warning {
+	if src.dockerfile == nil {
+		return nil
+	}
+	return src.dockerfile.Warnings
 }
 
 // maxDockerfile is how large a Dockerfile or an ignore file may be.
@@ -29,7 +41,7 @@ const maxDockerfile = 16 << 20
 func (c *buildCommand) readSource(s *session) (*source, error) {
 	src := &source{}
 	if info, err := os.Stat(c.dir); err != nil {
-		return src, &contextError{msg: "context " + c.dir, err: err, hint: "name an existing directory"}
+		return src, &contextError{msg: "context " + c.dir, err: err, hint: nearFile(c.dir, "name an existing directory")}
 	} else if !info.IsDir() {
 		return src, &contextError{msg: "context " + c.dir + " is not a directory", hint: "a Dockerfile is named with -f, the context is its directory"}
 	}
@@ -40,8 +52,7 @@ func (c *buildCommand) readSource(s *session) (*source, error) {
 	if src.dockerfile, err = (parser.Options{Check: c.rules, Syntax: c.args["BUILDKIT_SYNTAX"]}).Parse(src.name, src.text); err != nil {
 		return src, err
 	}
-	src.ignore, err = c.readIgnore(src.name)
-	return src, err
+	return src, c.readIgnore(src)
 }
 
 func (c *buildCommand) readDockerfile(s *session, src *source) error {
@@ -69,17 +80,17 @@ func (c *buildCommand) readDefault(src *source) error {
 	if src.open(src.name) == nil {
 		return nil
 	}
-	return &contextError{
-		msg:  fmt.Sprintf("there is no Dockerfile in the context %s", c.dir),
-		hint: "name one with -f, or name the directory that has it",
-		err:  nil,
+	hint := nearFile(filepath.Join(c.dir, "Dockerfile"), "name one with -f, or name the directory that has it")
+	if other := filepath.Join(c.dir, "Containerfile"); exists(other) {
+		hint = "name it with -f " + other
 	}
+	return &contextError{msg: fmt.Sprintf("there is no Dockerfile in the context %s", c.dir), hint: hint}
 }
 
 func (src *source) open(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return &contextError{msg: "read Dockerfile " + path, err: err}
+		return &contextError{msg: "read Dockerfile " + path, err: err, hint: nearFile(path, "")}
 	}
 	defer f.Close()
 	return src.read(f)
@@ -99,39 +110,70 @@ func (src *source) read(r io.Reader) error {
 
 // readIgnore reads DOCKERFILE.dockerignore, or else the context's
 // .dockerignore.
-func (c *buildCommand) readIgnore(dockerfile string) (*parser.Ignore, error) {
+func (c *buildCommand) readIgnore(src *source) error {
 	paths := []string{filepath.Join(c.dir, ".dockerignore")}
 	if c.file != "-" {
-		paths = append([]string{dockerfile + ".dockerignore"}, paths...)
+		paths = append([]string{src.name + ".dockerignore"}, paths...)
 	}
 	for _, path := range paths {
 		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 			continue // as if it were not there
 		}
-		ig, err := openIgnore(path)
+		text, err := readIgnoreText(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			return nil, &contextError{msg: path, err: err}
+			return &contextError{msg: path, err: err}
 		}
-		return ig, nil
+		return src.parseIgnore(path, text)
 	}
-	return nil, nil
+	return nil
 }
 
-func openIgnore(path string) (*parser.Ignore, error) {
+func readIgnoreText(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxDockerfile+1))
+	if err == nil && len(text) > maxDockerfile {
+		err = fmt.Errorf("it is larger than %s", humanSize(maxDockerfile))
+	}
+	return text, err
+}
+
+func (src *source) parseIgnore(path string, text []byte) error {
+	src.ignoreName, src.ignoreText = path, text
+	var err error
+	src.ignore, err = parser.ParseIgnore(bytes.NewReader(text))
+	var bad *parser.Error
+	if errors.As(err, &bad) {
+		bad.File = path
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// nearFile is the hint for a file that is not there: the one that its name is
+// nearest to, or else what otherwise says.
+func nearFile(path, otherwise string) string {
+	dir, base := filepath.Split(filepath.Clean(path))
+	entries, err := os.ReadDir(cmp.Or(dir, "."))
 	if err != nil {
-		return nil, err
+		return otherwise
 	}
-	if len(text) > maxDockerfile {
-		return nil, fmt.Errorf("it is larger than %s", humanSize(maxDockerfile))
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
 	}
-	return parser.ParseIgnore(bytes.NewReader(text))
+	if near := parser.Nearest(base, names); near != "" && near != base {
+		return "did you mean " + filepath.Join(dir, near) + "?"
+	}
+	return otherwise
 }
