@@ -291,15 +291,12 @@ func (s *scene) secret(m *stepMount) error {
 		}
 		return &Hinted{fmt.Errorf("secret %s: not found", m.ID), hint}
 	}
-	if !ok {
-		return nil
-	}
-	if m.Env != "" {
+	if m.Env != "" { // also for one that is not there, which is empty then
 		s.proc.Env = scope(s.proc.Env).with(m.Env, string(data))
 	}
-	if m.target != "" {
+	if ok && m.target != "" {
 		s.proc.Files = append(s.proc.Files, executor.File{
-			Target: m.target, Data: data, Mode: numberOr(m.Mode, 0o400), UID: numberOr(m.UID, 0), GID: numberOr(m.GID, 0),
+			Target: m.target, Data: data, Mode: numberOr(m.Mode, 0o400) & 0o777, UID: numberOr(m.UID, 0), GID: numberOr(m.GID, 0),
 		})
 	}
 	return nil

@@ -3,8 +3,10 @@ package build
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/cache"
@@ -88,15 +90,26 @@ func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 			o.p.env = o.p.env.with(sshVariable, socket)
 		}
 	}
+	o.proxies = proxyEnv(r.req.Plan.Args)
+	return o, nil
+}
+
+// proxyEnv gives steps the proxy settings of the build arguments, in both cases. Of
+// several spellings of one the last in byte order counts, as with BuildKit.
+func proxyEnv(args map[string]string) []string {
+	var env []string
 	for _, name := range proxyArgs {
-		for _, form := range []string{name, strings.ToLower(name)} {
-			if v, ok := r.req.Plan.Args[form]; ok {
-				o.proxies = append(o.proxies, name+"="+v, strings.ToLower(name)+"="+v)
-				break
+		value := ""
+		for _, arg := range slices.Sorted(maps.Keys(args)) {
+			if strings.EqualFold(arg, name) {
+				value = args[arg]
 			}
 		}
+		if value != "" {
+			env = append(env, name+"="+value, strings.ToLower(name)+"="+value)
+		}
 	}
-	return o, nil
+	return env
 }
 
 func (o *runOp) history() string {
