@@ -156,11 +156,11 @@ var dockerfileReference = []instruction{
 			{name: "mount", value: "type=TYPE,...", does: "files for the step alone; see below", use: "RUN --mount=target=/src true"},
 			{name: "network", value: "default|none|host", does: "host needs --allow network.host", use: "RUN --network=none true"},
 			{name: "security", value: "sandbox|insecure", does: "insecure needs --allow security.insecure", use: "RUN --security=sandbox true"},
-			{name: "device", value: "NAME[,required]", does: "a device of the machine", use: "RUN --device=vendor/class=name true", refused: true},
+			{name: "device", value: "NAME[,required]", does: "a CDI device, for --allow device", use: "RUN --device=vendor/class=name true"},
 		},
 		mounts: []mountHelp{
 			{name: "bind", does: "files from elsewhere", options: []string{"target", "source", "from", "readonly", "readwrite"}, use: "type=bind,target=/a,source=b,from=busybox:1"},
-			{name: "cache", does: "kept between builds", options: []string{"target", "id", "sharing", "mode", "uid", "gid", "readonly"}, use: "type=cache,target=/a"},
+			{name: "cache", does: "kept between builds", options: []string{"target", "id", "sharing", "from", "source", "mode", "uid", "gid", "readonly"}, use: "type=cache,target=/a,from=busybox:1"},
 			{name: "tmpfs", does: "a directory in memory", options: []string{"target", "size"}, use: "type=tmpfs,target=/a"},
 			{name: "secret", does: "a secret of --secret", options: []string{"id", "target", "env", "required", "mode", "uid", "gid"}, use: "type=secret,id=a"},
 			{name: "ssh", does: "an agent of --ssh", options: []string{"id", "target", "required", "mode", "uid", "gid"}, use: "type=ssh"},
