@@ -2,6 +2,9 @@ package image
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -24,16 +27,48 @@ type Facts struct {
 	Kind Kind `json:"k"`
 	// ID is the image id: the config's digest. What is no image has the digest
 	// of its manifest.
-	ID           digest.Digest     `json:"i"`
-	ArtifactType string            `json:"a,omitempty"`
-	Subject      digest.Digest     `json:"s,omitempty"`
-	Platform     ocispec.Platform  `json:"p"`
-	Created      *time.Time        `json:"c,omitempty"`
-	Labels       map[string]string `json:"l,omitempty"` // of the config
-	Annotations  map[string]string `json:"n,omitempty"` // of the manifest
-	// Blobs are the config and the layers.
-	Blobs []Blob `json:"b"`
+	ID           digest.Digest    `json:"i"`
+	ArtifactType string           `json:"a,omitempty"`
+	Subject      digest.Digest    `json:"s,omitempty"`
+	Platform     ocispec.Platform `json:"p"`
+	Created      *time.Time       `json:"c,omitempty"`
+	// Size is that of the manifest, its config and its layers, each once.
+	Size int64 `json:"z"`
+
+	details *details
 }
+
+// details are the facts that few lists need. They are kept apart and read when
+// they are asked for.
+type details struct {
+	Labels      map[string]string `json:"l,omitempty"`
+	Annotations map[string]string `json:"n,omitempty"`
+	Blobs       []Blob            `json:"b"`
+
+	raw  []byte // JSON of the above, until it has been read
+	once sync.Once
+}
+
+func (f Facts) detail() *details {
+	if f.details == nil {
+		return new(details)
+	}
+	f.details.once.Do(func() {
+		if f.details.raw != nil {
+			_ = json.Unmarshal(f.details.raw, f.details) // the line's checksum was right
+		}
+	})
+	return f.details
+}
+
+// Labels are those of the config.
+func (f Facts) Labels() map[string]string { return f.detail().Labels }
+
+// Annotations are those of the manifest.
+func (f Facts) Annotations() map[string]string { return f.detail().Annotations }
+
+// Blobs are the config and the layers, each once.
+func (f Facts) Blobs() []Blob { return f.detail().Blobs }
 
 // Blob is content with its size.
 type Blob struct {
@@ -52,9 +87,13 @@ const (
 
 // readFacts reads a manifest that has been decoded, and its config.
 func readFacts(ctx context.Context, from blobReader, desc ocispec.Descriptor, m *ocispec.Manifest) (*Facts, error) {
-	f := &Facts{Kind: KindArtifact, ID: desc.Digest, ArtifactType: orDefault(m.ArtifactType, m.Config.MediaType), Annotations: m.Annotations}
+	f := &Facts{Kind: KindArtifact, ID: desc.Digest, ArtifactType: orDefault(m.ArtifactType, m.Config.MediaType), Size: desc.Size}
+	f.details = &details{Annotations: m.Annotations}
 	for _, d := range (document{manifest: m}).children() {
-		f.Blobs = append(f.Blobs, blobOf(d))
+		if b := blobOf(d); !slices.Contains(f.details.Blobs, b) {
+			f.details.Blobs = append(f.details.Blobs, b)
+			f.Size += b.Size
+		}
 	}
 	if m.Subject != nil {
 		f.Subject = m.Subject.Digest
@@ -81,6 +120,6 @@ func readFacts(ctx context.Context, from blobReader, desc ocispec.Descriptor, m 
 			return f, nil
 		}
 	}
-	f.Kind, f.ID, f.ArtifactType, f.Labels = KindImage, m.Config.Digest, m.ArtifactType, cfg.Config.Labels
+	f.Kind, f.ID, f.ArtifactType, f.details.Labels = KindImage, m.Config.Digest, m.ArtifactType, cfg.Config.Labels
 	return f, nil
 }

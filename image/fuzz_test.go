@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -105,6 +106,30 @@ func FuzzLoad(f *testing.F) {
 			if _, err := s.Lookup(t.Context(), l.Ref); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// FuzzPlainRef holds the quick reader of references to the thorough one.
+func FuzzPlainRef(f *testing.F) {
+	for _, seed := range []string{"ghcr.io/a/b:v1", "localhost:5000/a", "a.b/c_d/e-f.g:V_1", "docker.io/library/a", "docker.io/a", "docker.io/a/b/c:v1", "index.docker.io/a/b", "docker.io:1/a/b", "a..b/c", "1.2.3.4:80/x", "a-.b/c", "x.y/a__b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, ok := parsePlainRef(text)
+		if !ok {
+			return
+		}
+		named, err := reference.ParseNormalizedNamed(text)
+		if err != nil {
+			t.Fatalf("%q is read as %+v and is wrong: %v", text, r, err)
+		}
+		want := Ref{host: reference.Domain(named), repo: reference.Path(named)}
+		if tagged, ok := named.(reference.Tagged); ok {
+			want.tag = tagged.Tag()
+		}
+		if r != want {
+			t.Fatalf("%q is read as %+v and is %+v", text, r, want)
 		}
 	})
 }

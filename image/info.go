@@ -146,7 +146,7 @@ func (i *Info) addMembers(s *Summary, img *Image, one bool) {
 	for _, m := range s.Members {
 		i.Manifests = append(i.Manifests, m.info())
 		if one && img != nil && m.Descriptor.Digest == img.Descriptor.Digest {
-			i.Id, i.Size = m.ID, m.size()
+			i.Id, i.Size = m.ID, m.Size
 		}
 	}
 }
@@ -160,7 +160,7 @@ func (m *Member) info() InfoManifest {
 		i.Platform = FormatPlatform(m.Platform)
 	}
 	if m.Present {
-		i.Size = m.size()
+		i.Size = m.Size
 	}
 	return i
 }
@@ -172,19 +172,10 @@ func orDigest(a, b digest.Digest) digest.Digest {
 	return b
 }
 
-// size is that of the manifest, its config and its layers.
-func (m *Member) size() int64 {
-	n := m.Descriptor.Size
-	for _, b := range m.Blobs {
-		n += b.Size
-	}
-	return n
-}
-
 // addTable fills in what the table says: the names that lead to the image, and
 // what is about it.
 func (i *Info) addTable(ctx context.Context, s *Store, m *memo) error {
-	entries, err := s.entries(ctx)
+	entries, err := m.entries(ctx)
 	if err != nil {
 		return err
 	}

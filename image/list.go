@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -21,6 +22,10 @@ type ListOptions struct {
 	// true, alone.
 	Unnamed  bool
 	Dangling *bool
+
+	// Shared wants the Shared of each image, among all that would be listed
+	// without what follows.
+	Shared bool
 
 	// References are patterns as Ref.Match takes them; Name is one more, which
 	// must match beside them.
@@ -44,6 +49,9 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Shared {
+		countShared(list)
+	}
 	keep, err := o.filter(ctx, m, list)
 	if err != nil {
 		return nil, err
@@ -54,8 +62,25 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 			wanted = append(wanted, list[i])
 		}
 	}
-	slices.SortStableFunc(wanted, func(a, b Summary) int { return unixTime(b.Created()).Compare(unixTime(a.Created())) })
-	return wanted, nil
+	return newestFirst(wanted), nil
+}
+
+// newestFirst sorts by the time of creation; what is alike keeps its order.
+func newestFirst(list []Summary) []Summary {
+	type place struct {
+		at   int
+		time int64
+	}
+	order := make([]place, len(list))
+	for i := range list {
+		order[i] = place{i, unixTime(list[i].Created()).Unix()}
+	}
+	slices.SortStableFunc(order, func(a, b place) int { return cmp.Compare(b.time, a.time) })
+	sorted := make([]Summary, len(list))
+	for i, p := range order {
+		sorted[i] = list[p.at]
+	}
+	return sorted
 }
 
 // list gives what has a name and, with loose, all else that there is.
@@ -65,19 +90,16 @@ func (s *Store) list(ctx context.Context, m *memo, loose bool) ([]Summary, error
 		return nil, err
 	}
 	if !loose {
-		countShared(list)
 		return slices.DeleteFunc(list, func(i Summary) bool { return len(i.Refs) == 0 }), nil
 	}
 	more, err := s.looseImages(ctx, m, list)
-	list = append(list, more...)
-	countShared(list)
-	return list, err
+	return append(list, more...), err
 }
 
 // tableSummaries gives what the table has: what has a name in the order of the
 // names, then the rest.
 func (s *Store) tableSummaries(ctx context.Context, m *memo) ([]Summary, error) {
-	entries, err := s.entries(ctx)
+	entries, err := m.entries(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +280,7 @@ func (s *Summary) hasLabels(wanted []string) bool {
 	main, _ := s.Main()
 	for _, want := range wanted {
 		key, value, hasValue := strings.Cut(want, "=")
-		got, ok := main.Labels[key]
+		got, ok := main.Labels()[key]
 		if !ok || hasValue && got != value {
 			return false
 		}

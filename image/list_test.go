@@ -111,7 +111,7 @@ func TestList(t *testing.T) {
 	if _, err := s.List(t.Context(), ListOptions{Before: "nowhere"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
-	list, err := s.List(t.Context(), ListOptions{})
+	list, err := s.List(t.Context(), ListOptions{Shared: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,8 @@ import (
 // summariesFile remembers the facts of manifests and the entries of indexes,
 // so that a list of a thousand images reads one file and not two thousand. A
 // line has a CRC-32C of summariesSchema and the rest in eight digits, the
-// digest, and JSON, with a blank between. Lines are only ever added, a damaged
+// digest, JSON of what is remembered, and after a tab that of a manifest's
+// details, with blanks between. Lines are only ever added, a damaged
 // one is as good as none, and the file may be removed at any time.
 const summariesFile = "cache/summaries"
 
@@ -48,6 +49,17 @@ type memo struct {
 	known map[digest.Digest]remembered
 	size  int64
 	fresh bytes.Buffer // lines to add
+	table []Reference  // read once
+}
+
+// entries lists the table as it was when it was first asked for.
+func (m *memo) entries(ctx context.Context) ([]Reference, error) {
+	if m.table != nil {
+		return m.table, nil
+	}
+	table, err := m.store.entries(ctx)
+	m.table = table
+	return table, err
 }
 
 func (s *Store) openMemo() *memo {
@@ -81,8 +93,8 @@ func (m *memo) document(ctx context.Context, desc ocispec.Descriptor) (remembere
 	if r, ok := m.known[desc.Digest]; ok {
 		return r, nil
 	}
-	r := remembered{}
-	if line, ok := m.lines[desc.Digest]; !ok || json.Unmarshal(line, &r) != nil {
+	r, ok := m.decode(desc.Digest)
+	if !ok {
 		var err error
 		if r, err = m.read(ctx, desc); err != nil {
 			return r, err
@@ -91,6 +103,22 @@ func (m *memo) document(ctx context.Context, desc ocispec.Descriptor) (remembere
 	}
 	m.known[desc.Digest] = r
 	return r, nil
+}
+
+// decode reads a line.
+func (m *memo) decode(d digest.Digest) (r remembered, ok bool) {
+	line, ok := m.lines[d]
+	if !ok {
+		return r, false
+	}
+	head, rest, _ := bytes.Cut(line, []byte{'\t'})
+	if json.Unmarshal(head, &r) != nil {
+		return remembered{}, false
+	}
+	if r.Facts != nil {
+		r.Facts.details = &details{raw: rest}
+	}
+	return r, true
 }
 
 func (m *memo) read(ctx context.Context, desc ocispec.Descriptor) (remembered, error) {
@@ -106,12 +134,19 @@ func (m *memo) read(ctx context.Context, desc ocispec.Descriptor) (remembered, e
 }
 
 func (m *memo) remember(d digest.Digest, r remembered) {
-	text, err := json.Marshal(r)
+	rest := append([]byte(d+" "), mustEncode(r)...)
+	if r.Facts != nil {
+		rest = append(append(rest, '\t'), mustEncode(r.Facts.details)...)
+	}
+	fmt.Fprintf(&m.fresh, "%08x %s\n", lineSum(rest), rest)
+}
+
+func mustEncode(v any) []byte {
+	text, err := json.Marshal(v)
 	if err != nil {
 		panic("internal error: encode summary: " + err.Error())
 	}
-	rest := append([]byte(d+" "), text...)
-	fmt.Fprintf(&m.fresh, "%08x %s\n", lineSum(rest), rest)
+	return text
 }
 
 // mayMention reports whether what is remembered of a document may hold one of

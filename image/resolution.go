@@ -59,9 +59,9 @@ func (s *Store) Explain(ctx context.Context, text string) (*Resolution, error) {
 			r.Platforms = append(r.Platforms, FormatPlatform(i.Platform))
 		}
 	}
-	entries, err := s.References(ctx)
+	entries, err := m.entries(ctx)
 	for _, e := range entries {
-		if e.Descriptor.Digest == r.Digest {
+		if e.Descriptor.Digest == r.Digest && !e.Ref.IsZero() {
 			r.Names = append(r.Names, e.Ref.Familiar())
 		}
 	}

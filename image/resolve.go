@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // Resolve finds an image by reference, reference@digest, digest of a manifest
@@ -31,7 +32,7 @@ func (s *Store) find(ctx context.Context, name string) (Reference, error) {
 }
 
 func (s *Store) resolveIn(ctx context.Context, m *memo, name string) (Reference, error) {
-	table, err := s.entries(ctx)
+	table, err := m.entries(ctx)
 	if err != nil {
 		return Reference{}, err
 	}
@@ -165,7 +166,7 @@ func (s *Store) there(d digest.Digest) bool {
 	}
 	blob := s.blobPath(d)
 	for _, path := range []string{blob, s.trashPath(d), blob} {
-		if _, err := os.Stat(path); err == nil {
+		if unix.Access(path, unix.F_OK) == nil {
 			return true
 		}
 	}

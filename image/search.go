@@ -19,7 +19,7 @@ type Found struct {
 func (s *Store) Search(ctx context.Context, term string) ([]Found, error) {
 	m := s.openMemo()
 	defer m.save()
-	entries, err := s.entries(ctx)
+	entries, err := m.entries(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (s *Store) Search(ctx context.Context, term string) ([]Found, error) {
 func (s *Summary) mentions(term string) bool {
 	texts := []map[string]string{s.Annotations}
 	for _, m := range s.Members {
-		texts = append(texts, m.Labels, m.Annotations, m.Descriptor.Annotations)
+		texts = append(texts, m.Labels(), m.Annotations(), m.Descriptor.Annotations)
 	}
 	for _, pairs := range texts {
 		for key, value := range pairs {
@@ -67,7 +67,7 @@ func (s *Summary) mentions(term string) bool {
 func (s *Summary) Description() string {
 	main, _ := s.Main()
 	for _, key := range []string{ocispec.AnnotationDescription, ocispec.AnnotationTitle} {
-		for _, pairs := range []map[string]string{main.Labels, main.Annotations, main.Descriptor.Annotations, s.Annotations} {
+		for _, pairs := range []map[string]string{main.Labels(), main.Annotations(), main.Descriptor.Annotations, s.Annotations} {
 			if text := pairs[key]; text != "" {
 				return text
 			}

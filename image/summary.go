@@ -26,7 +26,8 @@ type Summary struct {
 	// Members are the manifests that the index and the indexes in it name, or
 	// the manifest itself.
 	Members []Member
-	// Shared is how many of the bytes of Size other images of the store need too.
+	// Shared is how many of the bytes of Size other images need too; zero unless
+	// it was asked for.
 	Shared int64
 	// Err says why nothing more is known: something is missing or damaged.
 	Err error
@@ -47,6 +48,9 @@ type Member struct {
 // Main is the member that stands for the image where one must: this machine's,
 // else the first image that is there, else the first manifest that is there.
 func (s *Summary) Main() (m Member, ok bool) {
+	if !s.IsIndex && len(s.Members) == 1 {
+		return s.Members[0], true
+	}
 	host := HostPlatform()
 	rank := func(m Member) int {
 		switch {
@@ -105,7 +109,7 @@ func (s *Summary) Blobs() []Blob {
 	for _, m := range s.Members {
 		if m.Present {
 			add(blobOf(m.Descriptor))
-			add(m.Blobs...)
+			add(m.Blobs()...)
 		}
 	}
 	return list
@@ -113,6 +117,9 @@ func (s *Summary) Blobs() []Blob {
 
 // Size is what the image takes in the store: the sum of its Blobs.
 func (s *Summary) Size() int64 {
+	if !s.IsIndex && len(s.Members) == 1 {
+		return s.Members[0].Size
+	}
 	var n int64
 	for _, b := range s.Blobs() {
 		n += b.Size

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
 )
 
@@ -22,11 +24,13 @@ type historyCommand struct {
 func historyDescription() *command {
 	return &command{
 		name: "history", args: "IMAGE", short: "show how an image was made",
-		long: "Prints the instructions that an image was made by, the last one first, with the size of the layer that each gave.\n" +
-			"Fields of templates: .ID .CreatedSince .CreatedAt .CreatedBy .Size .Comment",
+		long: "Prints the instructions that an image was made by, the last one first, with the size of the layer that each gave. Of " +
+			"steps that were built here and are in the build cache, TOOK is how long they ran, and KEY their cache key.\n" +
+			"Fields of templates: .ID .CreatedSince .CreatedAt .CreatedBy .Size .Comment .Took .CacheKey .Layer; Layer is the diff id.",
 		examples: []example{
 			{"ocibuild history app:v1", ""},
 			{"ocibuild history --no-trunc --format '{{.CreatedBy}}' app:v1", "the instructions only"},
+			{"ocibuild history --format '{{.Took}} {{.CreatedBy}}' app:v1", "where the time went"},
 		},
 		make: func() verb { return &historyCommand{} },
 	}
@@ -59,6 +63,9 @@ type historyLine struct {
 	CreatedBy    string
 	Size         string
 	Comment      string
+	Took         string
+	CacheKey     string
+	Layer        digest.Digest
 }
 
 func (c *historyCommand) Run(ctx context.Context, s *session) error {
@@ -66,7 +73,11 @@ func (c *historyCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	lines := c.lines(img, time.Now())
+	records, err := layerRecords(ctx, s, img)
+	if err != nil {
+		return err
+	}
+	lines := c.lines(img, records, time.Now())
 	if c.quiet {
 		for _, l := range lines {
 			if _, err := fmt.Fprintln(s.out, l.ID); err != nil {
@@ -84,36 +95,64 @@ func (c *historyCommand) Run(ctx context.Context, s *session) error {
 func historyHeaders() map[string]string {
 	return map[string]string{
 		"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
-		"CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
+		"CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT", "Took": "TOOK", "CacheKey": "KEY", "Layer": "LAYER",
 	}
 }
 
 func (c *historyCommand) printTable(s *session, lines []historyLine) error {
+	built := slices.ContainsFunc(lines, func(l historyLine) bool { return l.CacheKey != "" })
+	headers := []string{"IMAGE", "CREATED", "CREATED BY", "SIZE"}
+	if built {
+		headers = append(headers, "TOOK", "KEY")
+	}
 	var rows [][]string
 	for _, l := range lines {
 		created := l.CreatedSince
 		if !c.human {
 			created = l.CreatedAt
 		}
-		rows = append(rows, []string{l.ID, created, l.CreatedBy, l.Size, l.Comment})
+		row := []string{l.ID, created, l.CreatedBy, l.Size}
+		if built {
+			row = append(row, l.Took, l.CacheKey)
+		}
+		rows = append(rows, append(row, l.Comment))
 	}
-	return writeTable(s.out, []string{"IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"}, rows)
+	return writeTable(s.out, append(headers, "COMMENT"), rows)
 }
 
-// lines gives a line for each entry of the history, the newest first. Layers
-// that no entry stands for get one of their own.
-func (c *historyCommand) lines(img *image.Image, now time.Time) []historyLine {
-	var out []historyLine
-	layers := img.Layers
-	for _, h := range img.Config.History {
-		var size int64
-		if !h.EmptyLayer && len(layers) > 0 {
-			size, layers = layers[0].Descriptor.Size, layers[1:]
-		}
-		out = append(out, c.line(h.CreatedBy, h.Comment, h.Created, size, now))
+// layerRecords finds the records of the build cache that an image's layers came
+// from, by diff id; of several the one that was made last.
+func layerRecords(ctx context.Context, s *session, img *image.Image) (map[digest.Digest]*cache.Record, error) {
+	memory, err := s.cache()
+	if err != nil {
+		return nil, err
 	}
-	for _, l := range layers {
-		out = append(out, c.line("", "", nil, l.Descriptor.Size, now))
+	wanted := map[digest.Digest]bool{}
+	for _, l := range img.Layers {
+		wanted[l.DiffID] = true
+	}
+	records := map[digest.Digest]*cache.Record{}
+	for record, err := range memory.Records(ctx) {
+		if record == nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			continue
+		}
+		for _, b := range record.Blobs {
+			if old := records[b.Digest]; wanted[b.Digest] && (old == nil || record.Created.After(old.Created)) {
+				records[b.Digest] = record
+			}
+		}
+	}
+	return records, nil
+}
+
+// lines gives a line for each step, the newest first.
+func (c *historyCommand) lines(img *image.Image, records map[digest.Digest]*cache.Record, now time.Time) []historyLine {
+	var out []historyLine
+	for _, step := range img.Steps() {
+		out = append(out, c.line(step, records, now))
 	}
 	slices.Reverse(out)
 	for i := range out {
@@ -128,19 +167,27 @@ func (c *historyCommand) lines(img *image.Image, now time.Time) []historyLine {
 	return out
 }
 
-func (c *historyCommand) line(by, comment string, created *time.Time, size int64, now time.Time) historyLine {
+func (c *historyCommand) line(step image.Step, records map[digest.Digest]*cache.Record, now time.Time) historyLine {
 	l := historyLine{
-		CreatedSince: age(created, now), CreatedAt: "N/A", Size: humanSize(size),
-		CreatedBy: oneLine(by), Comment: oneLine(comment),
+		CreatedSince: age(step.Created, now), CreatedAt: "N/A",
+		CreatedBy: oneLine(step.CreatedBy), Comment: oneLine(step.Comment),
 	}
-	if created != nil {
-		l.CreatedAt = created.Format(time.RFC3339)
+	if step.Created != nil {
+		l.CreatedAt = step.Created.Format(time.RFC3339)
+	}
+	var size int64
+	if step.Layer != nil {
+		size, l.Layer = step.Layer.Descriptor.Size, step.Layer.DiffID
+	}
+	l.Size = humanSize(size)
+	if record := records[l.Layer]; record != nil {
+		l.CacheKey, l.Took = string(record.Key), seconds(record.Duration)
 	}
 	if !c.human {
 		l.Size = strconv.FormatInt(size, 10)
 	}
 	if !c.noTrunc {
-		l.CreatedBy = clip(l.CreatedBy, 45)
+		l.CreatedBy, l.CacheKey = clip(l.CreatedBy, 45), l.CacheKey[:min(12, len(l.CacheKey))]
 	}
 	return l
 }

@@ -62,6 +62,7 @@ func (c *imagesCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	c.filters.Unnamed = c.all
+	c.filters.Shared = c.sizes || c.json || c.format != ""
 	for _, repository := range args {
 		if _, err := parseRef(strings.NewReplacer("*", "x", "?", "x").Replace(repository)); err != nil {
 			return err
