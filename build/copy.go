@@ -129,7 +129,7 @@ func (t *transfer) selectors() ([]source, error) {
 		if !hasWildcards(dir) && !hasWildcards(pattern) {
 			s.required = path.Join("/", dir, pattern)
 		}
-		s.path = "/" + dir
+		s.path, s.pattern = "/"+dir, pattern
 		if s.include, err = parser.NewIgnore([]string{pattern}); err != nil {
 			return nil, fmt.Errorf("--parents: %w", err)
 		}

@@ -54,6 +54,7 @@ type source struct {
 	// include, if set, selects paths below; directories on the way to them come
 	// along. exclude leaves out what it matches, and what is below that.
 	include, exclude *parser.Ignore
+	pattern          string // what include is made of
 	// required, if set, is a path that must be among what is selected: itself or
 	// something that begins with it.
 	required string
@@ -83,6 +84,11 @@ func selectSources(ctx context.Context, t tree, sources []source) (*selection, e
 			}
 			if src.required != "" && !m.selects(t, src.required) {
 				return nil, notFound(t, clean(src.required))
+			}
+			if src.include != nil && len(m.items) == 1 && m.items[0].at != "" {
+				if err := sent(t, m.items[0].at, src.pattern); err != nil {
+					return nil, err
+				}
 			}
 			if name == "" && (src.include != nil || src.exclude != nil) {
 				if err := m.checkLinks(t); err != nil {

@@ -44,14 +44,41 @@ func contextSources(in parser.Instruction) []string {
 }
 
 // selectsIn reports whether a source is dir, something in it, or a directory
-// that holds it.
+// that holds it. The client reads sources as patterns of its own, with ** for any
+// number of directories, after it has looked where links lead.
 func selectsIn(t tree, source, dir string) bool {
-	names, err := globbed(t, clean(source))
+	source = clean(source)
+	names, _ := globbed(t, source) // what cannot be looked up is not sent
+	for _, name := range names {
+		if at, _, err := find(t, name); err == nil && (within(at, dir) || within(dir, at)) {
+			return true
+		}
+	}
+	pattern, err := parser.NewIgnore([]string{source})
+	return err != nil || matchesIn(t, pattern, "", dir, parser.Match{})
+}
+
+// matchesIn reports whether the pattern matches at, which leads to dir or is in
+// it, or anything below that.
+func matchesIn(t tree, pattern *parser.Ignore, at, dir string, above parser.Match) bool {
+	if at != "" {
+		m, err := pattern.Excluded(at, above)
+		if err != nil || m.Excluded {
+			return true
+		}
+		above = m
+	}
+	e, err := t.lookup(at)
+	if err != nil || e.Type != typeDir {
+		return false
+	}
+	names, err := t.names(at)
 	if err != nil {
 		return true
 	}
 	for _, name := range names {
-		if at, _, err := find(t, name); err == nil && (within(at, dir) || within(dir, at)) {
+		p := join(at, name)
+		if (within(p, dir) || within(dir, p)) && matchesIn(t, pattern, p, dir, above) {
 			return true
 		}
 	}

@@ -101,16 +101,22 @@ func glob(t tree, pattern string) ([]string, error) {
 	if err != nil || at == "" {
 		return nil, err
 	}
-	if _, err := t.lookup(at); isNotExist(err) {
-		return nil, notFound(t, at)
+	return nil, sent(t, at, pattern)
+}
+
+// sent wants a directory to be there of which a pattern has matched nothing.
+func sent(t tree, dir, pattern string) error {
+	if _, err := t.lookup(dir); isNotExist(err) {
+		return notFound(t, dir)
 	}
-	if s, ok := t.(interface{ sends(dir string) bool }); ok && !s.sends(at) {
-		return nil, &Hinted{
-			fmt.Errorf("%q: not found: nothing matches %s, and nothing else of the directory is copied", "/"+at, pattern),
-			"leave the pattern out, or copy from the directory above",
-		}
+	s, ok := t.(interface{ sends(dir string) bool })
+	if !ok || s.sends(dir) {
+		return nil
 	}
-	return nil, nil
+	return &Hinted{
+		fmt.Errorf("%q: not found: nothing matches %s, and nothing else of the directory is copied", "/"+dir, pattern),
+		"leave the pattern out, or copy from the directory above",
+	}
 }
 
 // splitPattern parts the leading components without wildcards from the rest.

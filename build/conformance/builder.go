@@ -139,7 +139,7 @@ func (b buildah) run(args ...string) error {
 }
 
 // BuildahMissing tells why there is no buildah here.
-func BuildahMissing() error {
+func BuildahMissing(context.Context) error {
 	if _, err := exec.LookPath("buildah"); err != nil {
 		return errors.New("buildah is not in the PATH")
 	}
