@@ -2,8 +2,10 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +51,9 @@ func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
 	}
 	if t.sources, err = c.words(p.Sources); err != nil {
 		return nil, err
+	}
+	if t.keyword == "COPY" && slices.ContainsFunc(t.sources, remoteSource) {
+		return nil, &Hinted{errors.New("source can't be a URL or a git repository for COPY"), "ADD fetches them"}
 	}
 	if t.destText, err = c.word(p.Dest); err != nil {
 		return nil, err

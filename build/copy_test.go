@@ -152,6 +152,7 @@ func TestTransferRefuses(t *testing.T) {
 		"link loop in the target":     {"COPY a /l/x", fakeTree{"l": "-> l"}, "too many levels"},
 		"mode out of range":           {"COPY --chmod=17777 a /", nil, "between 0 and 07777"},
 		"mode that is nothing":        {"COPY --chmod=u?x a /", nil, "invalid chmod"},
+		"a URL":                       {"COPY https://example.org/a /", nil, "can't be a URL"},
 		"chown by name with link":     {"COPY --link --chown=bob a /", nil, "can't be resolved when used with --link"},
 	} {
 		t.Run(name, func(t *testing.T) {

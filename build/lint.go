@@ -70,8 +70,10 @@ func (l *linter) warnStep(s *Step, rule, format string, args ...any) {
 func (l *linter) graph(g *Graph) error {
 	l.platforms(g)
 	steps := map[*parser.Stage][]*Step{}
+	needed := g.needed()
 	for _, s := range g.Steps {
-		if s.Stage != nil {
+		// Triggers run in stages that the target needs, also when all are looked at.
+		if s.Stage != nil && (!s.Trigger || needed[s.Stage]) {
 			steps[s.Stage] = append(steps[s.Stage], s)
 		}
 	}
@@ -86,8 +88,29 @@ func (l *linter) graph(g *Graph) error {
 			ends[s] = at
 		}
 	}
-	l.own(g, ends[g.Target])
+	l.own(g, l.end(g.Target, ends))
 	return nil
+}
+
+// needed gives the stages that the target needs, itself among them.
+func (g *Graph) needed() map[*parser.Stage]bool {
+	stages := map[*parser.Stage]bool{}
+	seen := map[*Step]bool{}
+	var visit func(*Step)
+	visit = func(s *Step) {
+		if seen[s] {
+			return
+		}
+		seen[s] = true
+		if s.Stage != nil {
+			stages[s.Stage] = true
+		}
+		for _, in := range s.inputs() {
+			visit(in)
+		}
+	}
+	visit(g.Target)
+	return stages
 }
 
 // place makes the error of a step that no build could carry out.

@@ -290,6 +290,7 @@ func TestLintInstructions(t *testing.T) {
 				"1 MultipleInstructionsDisallowed: Multiple CMD instructions should not be used in the same stage because only the last one will be used",
 			},
 		},
+		{name: "a trigger in a stage that the target does not need", text: "FROM scratch AS a\nONBUILD ENV TOKEN x\nFROM a\nFROM scratch\n"},
 		{
 			name: "a trigger of a stage", text: "FROM scratch AS a\nONBUILD ENV TOKEN x\nFROM a\n",
 			want: []string{

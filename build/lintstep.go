@@ -65,7 +65,7 @@ func (l *linter) begin(s *Step, ends map[*Step]*standing) *standing {
 	img := l.bases[s.ID]
 	switch {
 	case s.Parent != nil:
-		parent := ends[s.Parent]
+		parent := l.end(s.Parent, ends)
 		at.State, at.known, at.workdir, at.deeds = parent.begin(), parent.known, parent.workdir, parent.deeds
 	case s.Base == "":
 		at.State, at.known = scratchState(s.Platform), true
@@ -75,6 +75,15 @@ func (l *linter) begin(s *Step, ends map[*Step]*standing) *standing {
 		at.State, at.known = baseState(img), true
 	}
 	return at
+}
+
+// end is how the stage of a step stood after it, or after the last step before
+// it that was looked at.
+func (l *linter) end(s *Step, ends map[*Step]*standing) *standing {
+	for ends[s] == nil {
+		s = s.Parent
+	}
+	return ends[s]
 }
 
 // undefined warns of variables that a word names and nothing sets.

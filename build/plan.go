@@ -156,14 +156,14 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 	if base == "" {
 		return f, p.fail(st.From.Range(), p.argumentHint(asked.missed), "base name (%s) should not be blank", st.From.Image)
 	}
-	if i, ok := names[base]; ok {
-		f.stage, f.platform = i, p.froms[i].platform
-		return f, nil
-	}
 	if st.From.Platform != "" {
 		if f.platform, err = p.platform(st.From, x); err != nil {
 			return f, err
 		}
+	}
+	if i, ok := names[base]; ok { // whose platform it is then
+		f.stage, f.platform = i, p.froms[i].platform
+		return f, nil
 	}
 	if base == scratchName {
 		f.platform = p.o.Platform

@@ -131,6 +131,7 @@ func TestPlanRefuses(t *testing.T) {
 		{"blank base in a stage that is not built", "FROM ${nothing} AS unused\nFROM scratch\n", "", 1, "should not be blank"},
 		{"bad base", "FROM busy:box:1\n", "", 1, "neither a stage nor an image"},
 		{"bad platform", "FROM --platform=linux/nonsense busybox\n", "", 1, "no known architecture"},
+		{"empty platform of a stage", "FROM scratch AS a\nFROM --platform=$NOTHING a\n", "", 2, "empty platform"},
 		{"empty platform", "FROM --platform=$NOTHING busybox\n", "", 1, "empty platform"},
 		{"required argument", "ARG v=${x:?give}\nFROM scratch\n", "", 1, "give"},
 		{"mount from a later stage", "FROM scratch\nRUN --mount=from=b,target=/b true\nFROM scratch AS b\n", "0", 2, "needs to be defined before"},
