@@ -19,14 +19,19 @@ import (
 // The same input gives the same digest. A layer that is not in the store is
 // ErrNotFound.
 func (s *Store) Assemble(ctx context.Context, cfg Config, layers []Layer) (ocispec.Descriptor, error) {
-	desc, err := s.assemble(ctx, cfg, layers)
+	return s.AssembleAnnotated(ctx, cfg, layers, nil)
+}
+
+// AssembleAnnotated is Assemble for a manifest with annotations.
+func (s *Store) AssembleAnnotated(ctx context.Context, cfg Config, layers []Layer, annotations map[string]string) (ocispec.Descriptor, error) {
+	desc, err := s.assemble(ctx, cfg, layers, annotations)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("assemble image: %w", err)
 	}
 	return desc, nil
 }
 
-func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer) (ocispec.Descriptor, error) {
+func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer, annotations map[string]string) (ocispec.Descriptor, error) {
 	if cfg.OS == "" || cfg.Architecture == "" {
 		return ocispec.Descriptor{}, errors.New("the config names no platform")
 	}
@@ -36,7 +41,7 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer) (ocisp
 	manifest := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageManifest,
-		Layers:    []ocispec.Descriptor{},
+		Layers:    []ocispec.Descriptor{}, Annotations: annotations,
 	}
 	var used []digest.Digest
 	cfg.RootFS = ocispec.RootFS{Type: "layers"}

@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
+	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
-	"github.com/ocibuild/ocibuild/parser"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 )
@@ -19,7 +18,7 @@ type importCommand struct {
 	source      string
 	ref         image.Ref
 	changeTexts []string
-	changes     []parser.Instruction
+	changes     []build.Change
 	created     *time.Time
 	platform    platformFlag
 	message     string
@@ -29,7 +28,8 @@ func importDescription() *command {
 	return &command{
 		name: "import", args: "FILE|DIR|- [NAME[:TAG]]", short: "make an image of a root filesystem",
 		long: "Makes an image with one layer of a tar archive (compressed or not), of standard input, or of a directory. " +
-			"--change sets what a Dockerfile would: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR. " +
+			"--change sets what a Dockerfile would: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, " +
+			"WORKDIR. " +
 			"$SOURCE_DATE_EPOCH sets the image's created time. Prints the image id.",
 		examples: []example{
 			{"ocibuild import --platform linux/arm64 -m 'from the vendor' rootfs.tar vendor:v1", "for another machine"},
@@ -62,12 +62,8 @@ func (c *importCommand) Check(s *stdio, args []string) error {
 			return err
 		}
 	}
-	for _, text := range c.changeTexts {
-		in, err := parseChange(text)
-		if err != nil {
-			return err
-		}
-		c.changes = append(c.changes, in)
+	if c.changes, err = parseChanges(c.changeTexts); err != nil {
+		return err
 	}
 	if err := c.platform.check(); err != nil {
 		return err
@@ -132,12 +128,7 @@ func (c *importCommand) config() (image.Config, error) {
 		comment = "Imported from " + c.source
 	}
 	cfg.History = []ocispec.History{{Created: &created, Comment: comment}}
-	for _, in := range c.changes {
-		if err := applyChange(&cfg.Config, in); err != nil {
-			return cfg, err
-		}
-	}
-	return cfg, nil
+	return applyChanges(cfg, c.changes)
 }
 
 // open gives the tar to import. That of a directory is written while it is
@@ -178,24 +169,4 @@ func (p *pipe) Close() error {
 	err := p.PipeReader.Close()
 	<-p.done
 	return err
-}
-
-// parseChange reads the value of --change.
-func parseChange(text string) (parser.Instruction, error) {
-	in, err := parser.ParseTrigger("--change", text)
-	if err != nil {
-		var bad *parser.Error
-		if errors.As(err, &bad) {
-			return nil, &usageError{msg: fmt.Sprintf("--change %q: %s", text, bad.Msg), hint: bad.Hint}
-		}
-		return nil, &usageError{msg: err.Error()}
-	}
-	switch in.(type) {
-	case *parser.Cmd, *parser.Entrypoint, *parser.Env, *parser.Expose, *parser.Label, *parser.User, *parser.Volume, *parser.Workdir:
-		return in, nil
-	}
-	return nil, &usageError{
-		msg:  fmt.Sprintf("--change %q: %s cannot be applied to an image", text, in.Keyword()),
-		hint: "these can: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR",
-	}
 }

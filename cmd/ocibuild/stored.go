@@ -89,9 +89,10 @@ func missingImage(name string, err error) error {
 	var many *image.AmbiguousError
 	var platform *image.PlatformError
 	var other *image.NotImageError
+	var worded *storeError
 	name = sanitizeText(name)
 	switch {
-	case errors.As(err, &many):
+	case errors.As(err, &many), errors.As(err, &worded):
 		return err
 	case errors.As(err, &platform):
 		return missingPlatform(name, platform)
