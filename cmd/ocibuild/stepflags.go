@@ -29,7 +29,7 @@ type stepFlags struct {
 var networkModes = []string{"default", "none", "host"}
 
 func (f *stepFlags) flags(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a privilege that they ask for: network.host, security.insecure, device or `device=NAME[,alias=ALIAS]` (may be repeated)")
+	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a `PRIVILEGE` that they ask for: network.host, security.insecure, device or device=NAME[,alias=ALIAS] (may be repeated)")
 	fs.StringArrayVar(&f.run.DeviceDirs, "cdi-spec-dir", nil, "read the specifications of devices in this `DIR`, and not in /etc/cdi and /var/run/cdi (may be repeated)")
 	fs.StringVar(&f.network, "network", "default", "run steps with this `NETWORK`: default, none or host")
 	fs.StringArrayVar(&f.hostTexts, "add-host", nil, "add `NAME:ADDRESS` to every step's /etc/hosts; the address host-gateway is this machine (may be repeated)")
