@@ -124,7 +124,11 @@ func (r *run) giveDevices(p *executor.Process, devices []*cdi.Device) error {
 		for _, m := range e.Mounts {
 			p.Mounts = append(p.Mounts, m.Mount())
 		}
-		p.MoreGroups = append(p.MoreGroups, e.Groups...)
+		for _, g := range e.Groups {
+			if g != 0 { // nobody comes to the group root by a device
+				p.MoreGroups = append(p.MoreGroups, g)
+			}
+		}
 	}
 	return nil
 }

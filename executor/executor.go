@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
+	"slices"
 	"syscall"
 
 	"github.com/ocibuild/ocibuild/image/rootfs"
@@ -66,6 +68,7 @@ func (e *Executor) plan(p Process) (*plan, error) {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
 	plan.arrange(len(defaultMounts(p, h)))
+	plan.lasting = p.lasting()
 	return plan, nil
 }
 
@@ -108,16 +111,34 @@ type mounted struct {
 	root *rootfs.Root
 }
 
-// lastingPoints are the directories that an image without them has after its first
-// step, as with BuildKit.
-var lastingPoints = []string{"/proc", "/dev", "/sys"}
+// lasting lists the directories that an image without them has after this step,
+// as with BuildKit: of the usual mount points those that no mount of the step's own is
+// on or below.
+func (p Process) lasting() []string {
+	var own []string
+	for _, m := range p.Mounts {
+		own = append(own, m.Destination)
+	}
+	for _, b := range p.Binds {
+		own = append(own, b.Target)
+	}
+	for _, f := range p.Files {
+		own = append(own, f.Target)
+	}
+	if p.ShmSize > 0 {
+		own = append(own, "/dev/shm")
+	}
+	return slices.DeleteFunc([]string{"/proc", "/dev", "/sys"}, func(dir string) bool {
+		return slices.ContainsFunc(own, func(target string) bool { return path.Clean(target) == dir || isBelow(target, dir) })
+	})
+}
 
 // runPlan runs a plan in a root filesystem.
 func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, out IO) error {
 	if err := at.root.MkdirAll(p.Cwd, 0o755, int(p.UID), int(p.GID)); err != nil {
 		return fmt.Errorf("make working directory: %w", err)
 	}
-	for _, dir := range lastingPoints {
+	for _, dir := range p.lasting {
 		if err := at.root.MkdirAll(dir, 0o755, 0, 0); err != nil {
 			return fmt.Errorf("make mount point %s: %w", dir, err)
 		}

@@ -36,7 +36,9 @@ type plan struct {
 	Limits        []planLimit
 	Args, Environ []string
 
-	trees []*os.File // what the mounts' Tree stand for; not sent, but inherited
+	// What is not sent.
+	trees   []*os.File // what the mounts' Tree stand for; they are inherited
+	lasting []string   // mount points to make for good
 }
 
 // planMount is one mount: a new file system of Type, or, without one, a bind of

@@ -522,6 +522,19 @@ func TestRunMountOrder(t *testing.T) {
 	}
 }
 
+func TestRunMountKinds(t *testing.T) {
+	s := newStore(t)
+	for want, p := range map[string]Process{
+		"mount /etc/passwd: a directory cannot be mounted on a file": {Mounts: []specs.Mount{{Destination: "/etc/passwd", Type: "tmpfs", Source: "tmpfs"}}},
+		"mount /tmp: a file cannot be mounted on a directory":        {Files: []File{{Target: "/tmp"}}},
+	} {
+		p.Args = []string{"/bin/true"}
+		if _, err := run(t, s, prepare(t, s, "base"), p); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
 func TestRunChanges(t *testing.T) {
 	s := newStore(t)
 	sn := prepare(t, s, "base")

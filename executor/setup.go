@@ -253,7 +253,26 @@ func (s *setup) attach(fd int, target string) error {
 		return err
 	}
 	defer at.Close()
+	if err := sameKind(fd, int(at.Fd())); err != nil {
+		return err
+	}
 	return moveOnto(fd, at)
+}
+
+// sameKind refuses to put a directory on a file, or a file on a directory, with a
+// better word than the kernel's "invalid argument".
+func sameKind(fd, at int) error {
+	var what, where unix.Stat_t
+	if err := errors.Join(unix.Fstat(fd, &what), unix.Fstat(at, &where)); err != nil {
+		return err
+	}
+	switch dir := what.Mode&unix.S_IFMT == unix.S_IFDIR; {
+	case dir == (where.Mode&unix.S_IFMT == unix.S_IFDIR):
+		return nil
+	case dir:
+		return errors.New("a directory cannot be mounted on a file")
+	}
+	return errors.New("a file cannot be mounted on a directory")
 }
 
 func moveOnto(fd int, at *os.File) error {

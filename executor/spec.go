@@ -192,7 +192,7 @@ func defaultMounts(p Process, h Host) []specs.Mount {
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + shmSize(p)}},
+		shmMount(p),
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 	}
 	mounts = append(mounts, sysMounts(p, h)...)
@@ -206,11 +206,14 @@ func defaultMounts(p Process, h Host) []specs.Mount {
 	return mounts
 }
 
-func shmSize(p Process) string {
+// shmMount gives /dev/shm. One of a size that was asked for is an ordinary tmpfs, as
+// with BuildKit.
+func shmMount(p Process) specs.Mount {
+	m := specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}}
 	if p.ShmSize > 0 {
-		return strconv.FormatInt(p.ShmSize, 10)
+		m.Source, m.Options = "tmpfs", []string{"nosuid", "size=" + strconv.FormatInt(p.ShmSize, 10)}
 	}
-	return "65536k"
+	return m
 }
 
 // sysMounts gives /sys. A sysfs shows the network namespace it is mounted from,

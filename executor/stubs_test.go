@@ -1,12 +1,14 @@
 package executor
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,6 +84,40 @@ func TestNoTraceOfMountPoints(t *testing.T) {
 			}
 			if got := upperPaths(t, sn); !slices.Equal(got, tt.upper) {
 				t.Errorf("upper has %q, want %q", got, tt.upper)
+			}
+		})
+	}
+}
+
+// TestLastingMountPoints runs steps with mounts below the usual mount points of an
+// image that has none.
+func TestLastingMountPoints(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		p    Process
+		want string
+	}{
+		{"none", Process{}, "dev proc sys"},
+		{"size of /dev/shm", Process{ShmSize: 1 << 20}, "proc sys"},
+		{"a file in /dev", Process{Files: []File{{Target: "/dev/pipes/EOF"}}}, "proc sys"},
+		{"/sys itself", Process{Mounts: []specs.Mount{{Destination: "/sys/", Type: "tmpfs", Source: "tmpfs"}}}, "dev proc"},
+		{"elsewhere", Process{Mounts: []specs.Mount{{Destination: "/devices", Type: "tmpfs", Source: "tmpfs"}}}, "dev proc sys"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newStore(t)
+			makeLayer(t, s, "image", func(dir string) {
+				err := errors.Join(os.Mkdir(dir+"/bin", 0o755), os.Link(s.tree("base")+"/bin/busybox", dir+"/bin/true"))
+				if err != nil {
+					t.Fatal(err)
+				}
+			})
+			sn := prepare(t, s, "image")
+			tt.p.Args = []string{"/bin/true"}
+			if out, err := run(t, s, sn, tt.p); err != nil {
+				t.Fatal(err, out)
+			}
+			if got := strings.Join(upperPaths(t, sn), " "); got != tt.want {
+				t.Errorf("upper has %q, want %q", got, tt.want)
 			}
 		})
 	}

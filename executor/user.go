@@ -18,7 +18,7 @@ import (
 type UserInfo struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary groups
-	Home     string   // home directory of the passwd entry; "/" without one
+	Home     string   // home directory of the passwd entry, as it is there; "/" without an entry
 }
 
 // maxID is the highest id that USER may name, as runc has it.
@@ -41,10 +41,7 @@ func LookupUser(user string, passwd, group []byte) (UserInfo, error) {
 	info := UserInfo{Home: "/"}
 	entry, known := findUser(name, passwd)
 	if known {
-		info.UID, info.GID = entry.uid, entry.gid
-		if entry.home != "" {
-			info.Home = entry.home
-		}
+		info.UID, info.GID, info.Home = entry.uid, entry.gid, entry.home
 	} else {
 		uid, err := parseID(name)
 		if err != nil {
