@@ -75,7 +75,7 @@ func (l *linter) findBases(ctx context.Context, req CheckRequest) (*Graph, error
 		for _, s := range g.Bases() {
 			img, err := l.base(ctx, req, s)
 			if err != nil {
-				return nil, l.place(s, err)
+				return nil, l.place(s, hintBase(g, s, err))
 			}
 			if img == nil {
 				continue

@@ -448,9 +448,12 @@ func TestLintErrors(t *testing.T) {
 		},
 		{
 			name: "unused arguments", text: "ARG A\nFROM trigger:1\nARG B\nONBUILD ARG C\n",
-			edit: arguments("A=1", "B=1", "GIVEN=1", "http_proxy=x", "TARGETARCH=arm64", "BUILDKIT_SYNTAX=docker/dockerfile:1", "ZZZZZ=1", "C=1"),
+			edit: arguments("A=1", "B=1", "GIVEN=1", "http_proxy=x", "TARGETARCH=arm64", "BUILDKIT_SYNTAX=docker/dockerfile:1", "BUILDKIT_SANDBOX_HOSTNAME=h",
+				"BUILDKIT_SYNTX=x", "BUILDKIT_INLINE_CACHE=1", "ZZZZZ=1", "C=1"),
 			want: []string{
 				"2 JSONArgsRecommended: JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
+				"0 UnusedBuildArg: No ARG takes the build argument BUILDKIT_INLINE_CACHE (ocibuild has nothing in the place of what BuildKit does with it)",
+				"0 UnusedBuildArg: No ARG takes the build argument BUILDKIT_SYNTX (did you mean BUILDKIT_SYNTAX?)",
 				"0 UnusedBuildArg: No ARG takes the build argument C (declare it with ARG C where it is used, or leave it out)",
 				"0 UnusedBuildArg: No ARG takes the build argument ZZZZZ (declare it with ARG ZZZZZ where it is used, or leave it out)",
 			},

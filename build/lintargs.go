@@ -2,6 +2,7 @@ package build
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/parser"
 )
@@ -21,7 +22,10 @@ func (l *linter) unusedArgs() {
 	slices.Sort(unused)
 	for _, name := range unused {
 		hint := "declare it with ARG " + name + " where it is used, or leave it out"
-		if near := parser.Nearest(name, declared); near != "" {
+		if strings.HasPrefix(name, "BUILDKIT_") {
+			hint = "ocibuild has nothing in the place of what BuildKit does with it"
+		}
+		if near := parser.Nearest(name, slices.Concat(declared, builtinArgs)); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		l.warn(l.df.Check, parser.Range{}, "UnusedBuildArg", "No ARG takes the build argument %s (%s)", name, hint)

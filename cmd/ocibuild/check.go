@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/ocibuild/ocibuild/build"
@@ -44,37 +42,30 @@ func (c *buildCommand) check(ctx context.Context, s *session) error {
 }
 
 // askRules asks all rules. Registries are asked for base images only when
-// --pull says so: what is not in the store is left out of account.
+// --pull says so: what is not in the store is left out of account, and so is a
+// store that is not there or cannot be read.
 func (c *buildCommand) askRules(ctx context.Context, s *session, src *source) ([]parser.Warning, error) {
 	req := build.CheckRequest{Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(), Pull: build.PullNever}
-	there, err := s.hasStore()
-	if err != nil {
-		return nil, err
+	if !c.pullFlag.Changed && !s.hasStore() {
+		return build.Check(ctx, req)
 	}
 	if c.pullFlag.Changed {
 		req.Pull = build.PullPolicy(c.pullText)
-	} else if !there {
-		return build.Check(ctx, req)
 	}
 	st, err := s.store()
-	if err != nil {
+	switch {
+	case err == nil:
+		req.Bases = &bases{store: st, client: s.client(c.insecure, noDisplay{}), show: noDisplay{}}
+	case c.pullFlag.Changed:
 		return nil, err
 	}
-	req.Bases = &bases{store: st, client: s.client(c.insecure, noDisplay{}), show: noDisplay{}}
 	return build.Check(ctx, req)
 }
 
 // hasStore tells whether there is a store, which opening one would make.
-func (s *session) hasStore() (bool, error) {
+func (s *session) hasStore() bool {
 	dir, err := s.root()
-	if err != nil {
-		return false, err
-	}
-	_, err = os.Stat(filepath.Join(dir, "oci-layout"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	return err == nil && exists(filepath.Join(dir, "oci-layout"))
 }
 
 // printFindings prints what was found as `docker build --check` does.
