@@ -236,6 +236,14 @@ func (l *layerBytes) snapshots(ctx context.Context, layers []image.Layer) ([]str
 	return out, nil
 }
 
+// Unpack makes sure that layers are unpacked, and gives the names of their
+// snapshots, bottom first.
+func (b *Builder) Unpack(ctx context.Context, layers []image.Layer) ([]string, error) {
+	bytes := newLayerBytes(b)
+	defer bytes.close()
+	return bytes.snapshots(ctx, layers)
+}
+
 // snapshotName finds the unpacked directory of a layer, or of a layer that
 // only makes sense on those below it.
 func (l *layerBytes) snapshotName(layers []image.Layer, i int) (name string, needsLower, ok bool) {

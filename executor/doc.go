@@ -32,6 +32,8 @@
 //	active/<id>/fs, work*  a snapshot being made; its directory is flocked by the
 //	                       process that makes it, so leftovers are recognisable
 //	trash/<id>             what Prune and Discard are deleting
+//	attached/<digest>      what is mounted where, of layers that Prune is to keep
+//	                       (see [Snapshots.Attach])
 //	etc/<digest>           hosts and resolv.conf files bound over a step's own
 //	points/                a tree with nothing but /etc/hosts and /etc/resolv.conf, both
 //	                       empty: the lowest lower directory of a running step's overlay

@@ -13,13 +13,20 @@ import (
 
 // Prune deletes the committed layers that keep does not want, and everything
 // that ended processes left behind. lastUsed is when the layer was committed or last
-// met by Use; a layer met by Use while Prune runs is asked about with that time. It
-// returns the names of the layers that are gone, also with an error.
+// met by Use; a layer met by Use while Prune runs is asked about with that time. Layers
+// that are attached stay. It returns the names of the layers that are gone, also with
+// an error.
 func (s *Snapshots) Prune(ctx context.Context, keep func(name string, lastUsed time.Time) bool) ([]string, error) {
 	names, err := readNames(s.path(committedDir))
 	if err != nil {
 		return nil, fmt.Errorf("prune snapshots: %w", err)
 	}
+	attached, err := s.attached()
+	if err != nil {
+		return nil, fmt.Errorf("prune snapshots: %w", err)
+	}
+	wanted := keep
+	keep = func(name string, used time.Time) bool { return attached[name] || wanted(name, used) }
 	var gone []string
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {

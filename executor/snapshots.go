@@ -41,6 +41,7 @@ const (
 	activeDir    = "active"
 	trashDir     = "trash"
 	filesDir     = "etc"
+	attachedDir  = "attached"
 	emptyDir     = "empty"
 	pointsDir    = "points"
 	lockFile     = "lock"
@@ -60,7 +61,7 @@ func OpenSnapshots(dir string, userxattr bool) (*Snapshots, error) {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	s := &Snapshots{dir: dir, userxattr: userxattr}
-	for _, sub := range []string{committedDir, activeDir, trashDir, filesDir, emptyDir} {
+	for _, sub := range []string{committedDir, activeDir, trashDir, filesDir, emptyDir, attachedDir} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("open snapshots: %w", err)
 		}

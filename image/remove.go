@@ -21,6 +21,8 @@ type RemoveOptions struct {
 	// Platforms removes the images for these platforms alone. The index and its
 	// names stay.
 	Platforms []ocispec.Platform
+	// InUse tells who else uses an image, by its id: where it is mounted.
+	InUse func(id digest.Digest) (by string)
 	// KeepMore is as in PruneOptions: the blobs that cache records need.
 	KeepMore func(context.Context) ([]digest.Digest, error)
 }
@@ -160,7 +162,7 @@ func (r *remover) removeNames(ctx context.Context, name string, ref Ref, image *
 		if len(refs) > 1 && !r.options.Force {
 			return &SharedIDError{Name: name, Refs: refs}
 		}
-		if by, err := r.store.inUse(image); err != nil || by != "" && !r.options.Force {
+		if by, err := r.inUse(image); err != nil || by != "" && !r.options.Force {
 			return errors.Join(err, usedBy(name, by))
 		}
 	}
@@ -183,6 +185,18 @@ func usedBy(name, by string) error {
 		return nil
 	}
 	return &InUseError{Name: name, By: by}
+}
+
+// inUse tells what needs the image.
+func (r *remover) inUse(image *Summary) (by string, err error) {
+	for _, m := range image.Members {
+		if r.options.InUse != nil && m.Kind == KindImage {
+			if by := r.options.InUse(m.ID); by != "" {
+				return by, nil
+			}
+		}
+	}
+	return r.store.inUse(image)
 }
 
 // inUse tells what has used the image and still runs: whose lease began before

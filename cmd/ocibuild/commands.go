@@ -5,7 +5,7 @@ func commands() []*command {
 	return []*command{
 		buildDescription(), lintDescription(),
 		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), resolveDescription(), existsDescription(),
-		lsDescription(), catDescription(), diffDescription(), verifyDescription(),
+		lsDescription(), catDescription(), diffDescription(), verifyDescription(), mountDescription(), umountDescription(),
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),

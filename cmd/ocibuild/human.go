@@ -74,3 +74,11 @@ func shortID(d digest.Digest) string {
 	hex := d.Encoded()
 	return hex[:min(12, len(hex))]
 }
+
+// shortHex is shortID for the text of a digest.
+func shortHex(text string) string {
+	if d := digest.Digest(text); d.Validate() == nil {
+		return shortID(d)
+	}
+	return text
+}

@@ -54,6 +54,16 @@ func removeImages(ctx context.Context, s *session, names []string, o image.Remov
 	if err != nil {
 		return err
 	}
+	mounted, err := mountedImages(s)
+	if err != nil {
+		return err
+	}
+	o.InUse = func(id digest.Digest) string {
+		if dir := mounted[id.String()]; dir != "" {
+			return "it is mounted at " + dir
+		}
+		return ""
+	}
 	o.KeepMore = func(ctx context.Context) ([]digest.Digest, error) { return cacheBlobs(ctx, s) }
 	report, errs := st.Remove(ctx, names, o)
 	for _, ref := range report.Untagged {

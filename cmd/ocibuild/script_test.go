@@ -64,8 +64,22 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "auth.json")) // skopeo's
 	e.Values[tKey{}] = e.T()
+	e.Defer(func() { unmountBelow(e.WorkDir) })
 	e.Defer(func() { checkStore(e) })
 	return nil
+}
+
+// unmountBelow takes away what a script that failed has left mounted.
+func unmountBelow(dir string) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+			_ = unix.Unmount(f[4], unix.MNT_DETACH)
+		}
+	}
 }
 
 // checkStore checks every image that a script has left in its store: against
