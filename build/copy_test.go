@@ -1,6 +1,7 @@
 package build
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/parser"
+	"github.com/opencontainers/go-digest"
 )
 
 // landed copies with one instruction onto a tree and gives what was made, a
@@ -160,6 +162,20 @@ func TestTransferRefuses(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// A file of the image that an archive links to is part of what the step depends on.
+func TestHardLinkFacts(t *testing.T) {
+	link := tar.Header{Name: "l", Linkname: "have", Typeflag: tar.TypeLink, Mode: 0o777}
+	for _, below := range []fakeTree{{"have": "one"}, {"have": "two"}} {
+		_, facts, err := land(t, "ADD x.tgz /", "", fakeTree{"x.tgz": archiveOf(t, link)}, below)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := digest.FromString(below["have"]).String(); !strings.Contains(facts["have"], want) {
+			t.Errorf("the fact is %q, which does not tell %s", facts["have"], want)
+		}
 	}
 }
 

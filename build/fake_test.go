@@ -40,7 +40,7 @@ func (f fakeTree) lookup(p string) (*layer.Entry, error) {
 	if target, ok := strings.CutPrefix(v, "-> "); ok {
 		return &layer.Entry{Name: p, Type: typeSymlink, Mode: 0o777, Linkname: target}, nil
 	}
-	return &layer.Entry{Name: p, Type: typeReg, Mode: 0o640, UID: 3, GID: 4, Size: int64(len(v))}, nil
+	return &layer.Entry{Name: p, Type: typeReg, Mode: 0o640, UID: 3, GID: 4, Size: int64(len(v)), Digest: digest.FromString(v)}, nil
 }
 
 func (f fakeTree) names(dir string) ([]string, error) {

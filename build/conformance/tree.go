@@ -131,42 +131,55 @@ func parseEntry(line string) (Entry, error) {
 // read takes one attribute off the front of words and says how many words it has.
 func (e *Entry) read(words []word) (int, error) {
 	w := words[0]
-	key, value, isPair := strings.Cut(w.text, "=")
 	switch {
 	case w.quoted:
 		e.Data = []byte(w.text)
-	case (w.text == "->" || w.text == "=") && len(words) > 1:
-		if w.text == "=" {
-			e.Same = words[1].text
-		} else {
-			e.Target = words[1].text
-		}
+	case w.text == "->" && len(words) > 1:
+		e.Target = words[1].text
+		return 2, nil
+	case w.text == "=" && len(words) > 1:
+		e.Same = words[1].text
 		return 2, nil
 	case strings.HasPrefix(w.text, "@"):
 		return 1, e.readTime(w.text[1:])
-	case strings.HasPrefix(w.text, "host:"):
-		var err error
-		if e.Data, err = os.ReadFile(w.text[len("host:"):]); err != nil {
-			err = fmt.Errorf("%w: %w", errNeeds, err)
-		}
-		return 1, err
-	case strings.HasPrefix(w.text, "zeros:"):
-		n, err := strconv.Atoi(w.text[len("zeros:"):])
-		e.Data = make([]byte, n)
-		return 1, err
-	case isPair && key == "user":
+	case strings.Contains(w.text, "="):
+		e.readPair(w.text)
+	default:
+		return 1, e.readWord(w.text)
+	}
+	return 1, nil
+}
+
+// readPair reads an owner's name or an extended attribute.
+func (e *Entry) readPair(s string) {
+	key, value, _ := strings.Cut(s, "=")
+	switch key {
+	case "user":
 		e.User = value
-	case isPair && key == "group":
+	case "group":
 		e.Group = value
-	case isPair:
+	default:
 		if e.Xattrs == nil {
 			e.Xattrs = map[string]string{}
 		}
 		e.Xattrs[key] = value
-	default:
-		return 1, e.readNumbers(w.text)
 	}
-	return 1, nil
+}
+
+// readWord reads what gives a file its bytes, or numbers.
+func (e *Entry) readWord(s string) (err error) {
+	if name, ok := strings.CutPrefix(s, "host:"); ok {
+		if e.Data, err = os.ReadFile(name); err != nil {
+			err = fmt.Errorf("%w: %w", errNeeds, err)
+		}
+		return err
+	}
+	if size, ok := strings.CutPrefix(s, "zeros:"); ok {
+		n, err := strconv.Atoi(size)
+		e.Data = make([]byte, n)
+		return err
+	}
+	return e.readNumbers(s)
 }
 
 func (e *Entry) readTime(s string) error {
