@@ -31,6 +31,16 @@
 // away. Manifests without a container image (artifacts) are kept the same way;
 // only what needs a root file system refuses them.
 //
+// # Layers on their own
+//
+// A layer is a difference together with all below it, and is identified by its
+// chain id. The layers of an image stay for as long as the image. One that is
+// kept without an image has an entry in index.json without a name: an OCI
+// artifact (application/vnd.ocibuild.layer.v1) whose layers are it and those
+// below it, and whose config has their diff ids and its labels. So prune, fsck
+// and other programs need no rule for it, and KeepMore need not name it. It is
+// no image, and lists of images pass over it.
+//
 // # Writing
 //
 // Content goes to a file in ingest/, is hashed, and is renamed to its digest.

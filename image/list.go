@@ -89,6 +89,7 @@ func (s *Store) list(ctx context.Context, m *memo, loose bool) ([]Summary, error
 	if err != nil {
 		return nil, err
 	}
+	list = slices.DeleteFunc(list, func(i Summary) bool { return i.isLayerRecord() })
 	if !loose {
 		return slices.DeleteFunc(list, func(i Summary) bool { return len(i.Refs) == 0 }), nil
 	}
@@ -144,7 +145,7 @@ func (s *Store) looseImages(ctx context.Context, m *memo, listed []Summary) ([]S
 	inner := make(map[digest.Digest]bool) // parts of loose indexes
 	for _, desc := range found {
 		summary := m.summarise(ctx, desc)
-		if summary.Err != nil {
+		if summary.Err != nil || summary.isLayerRecord() {
 			continue
 		}
 		list = append(list, summary)

@@ -49,16 +49,17 @@ func (e *SharedIDError) Error() string {
 	return fmt.Sprintf("image %s has several names: %s", e.Name, strings.Join(names, ", "))
 }
 
-// InUseError says that an image cannot be removed because a running program,
+// InUseError says that an image or a layer cannot be removed because a running program,
 // or something in the store, needs it.
 type InUseError struct {
+	What string // "layer", or empty for an image
 	Name string
 	By   string // what needs it
 }
 
-// Error tells what needs the image.
+// Error tells what needs it.
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("image %s is in use: %s", e.Name, e.By)
+	return fmt.Sprintf("%s %s is in use: %s", orDefault(e.What, "image"), e.Name, e.By)
 }
 
 // Remove removes images. A name is taken from its image, which goes when it was
@@ -126,6 +127,9 @@ func (r *remover) remove(ctx context.Context, name string) error {
 		if err := partOf(name, found.Descriptor.Digest, table); err != nil {
 			return err
 		}
+	}
+	if image.isLayerRecord() {
+		return fmt.Errorf("%s is a layer, not an image: %w", name, ErrNotFound)
 	}
 	if len(r.options.Platforms) > 0 {
 		return r.removePlatforms(ctx, name, &image, table)

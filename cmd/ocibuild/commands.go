@@ -9,6 +9,6 @@ func commands() []*command {
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),
-		mutateDescription(), rebaseDescription(), manifestDescription(), fsckDescription(), versionDescription(), helpDescription(),
+		mutateDescription(), rebaseDescription(), manifestDescription(), layerDescription(), fsckDescription(), versionDescription(), helpDescription(),
 	}
 }

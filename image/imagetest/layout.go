@@ -64,8 +64,8 @@ func image(root string, d ocispec.Descriptor) error {
 		}
 	}
 	config, err := blob(root, m.Config)
-	if err != nil {
-		return err
+	if err != nil || m.Config.MediaType != ocispec.MediaTypeImageConfig {
+		return err // of an artifact nobody knows more
 	}
 	if err := Match(ConfigSchema, config); err != nil {
 		return fmt.Errorf("config: %w", err)
