@@ -363,6 +363,10 @@ func TestForeignTables(t *testing.T) {
 		entry(map[string]string{ocispec.AnnotationRefName: "NOT A NAME"}),
 		entry(nil),
 		entry(map[string]string{ocispec.AnnotationRefName: "docker.io/library/app:v1"}),
+		// umoci copies annotations that it does not know to the new name.
+		entry(map[string]string{ocispec.AnnotationRefName: "team/copy:v2", annotationName: "docker.io/library/app:v1"}),
+		entry(map[string]string{ocispec.AnnotationRefName: "word", annotationName: "docker.io/library/app:v1"}),
+		entry(map[string]string{ocispec.AnnotationRefName: "NOT A NAME", annotationName: "docker.io/library/other:v1"}),
 	}
 	text := append([]byte("\xef\xbb\xbf"), encodeIndex(index)...)
 	if err := os.WriteFile(s.path("index.json"), text, 0o644); err != nil {
@@ -376,7 +380,7 @@ func TestForeignTables(t *testing.T) {
 	for _, r := range refs {
 		names = append(names, r.Ref.Familiar())
 	}
-	if diff := cmp.Diff([]string{"app:v1", "full:v1", "latest:latest"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"app:v1", "full:v1", "latest:latest", "other:v1", "word:latest", "team/copy:v2"}, names); diff != "" {
 		t.Error(diff)
 	}
 	if refs[0].Descriptor.Annotations["more"] != "x" {
@@ -389,7 +393,7 @@ func TestForeignTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(after.Manifests) != 5 || after.Annotations["keep"] != "me" {
+	if len(after.Manifests) != 8 || after.Annotations["keep"] != "me" {
 		t.Errorf("%+v", after)
 	}
 	for i, bad := range []string{"", "{", `{"schemaVersion":1}`, `{"schemaVersion":2,"manifests":[{"digest":"x"}]}`} {

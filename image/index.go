@@ -78,19 +78,32 @@ func decodeTable(text []byte) (*ocispec.Index, error) {
 }
 
 // entryRef is the name of an entry of the table; not ok without a readable one.
+// The layout's own annotation counts where the two differ, since a program that
+// copies an entry changes that one alone; but Docker and containerd write the
+// mere tag there.
 func entryRef(m ocispec.Descriptor) (Ref, bool) {
-	for _, key := range []string{annotationName, ocispec.AnnotationRefName} {
-		name := m.Annotations[key]
-		if name == "" {
-			continue
-		}
-		ref, err := ParseRef(name)
-		if err != nil || ref.digest != "" && ref.digest != m.Digest {
-			continue
-		}
-		return ref.entryName(), true
+	layoutName := m.Annotations[ocispec.AnnotationRefName]
+	full, ok := nameOf(m, annotationName)
+	if ok && (layoutName == "" || layoutName == full.tag || layoutName == full.Familiar()) {
+		return full, true
 	}
-	return Ref{}, false
+	if short, ok := nameOf(m, ocispec.AnnotationRefName); ok {
+		return short, true
+	}
+	return full, ok
+}
+
+// nameOf reads an annotation that names the entry.
+func nameOf(m ocispec.Descriptor, key string) (Ref, bool) {
+	text := m.Annotations[key]
+	if text == "" {
+		return Ref{}, false
+	}
+	ref, err := ParseRef(text)
+	if err != nil || ref.digest != "" && ref.digest != m.Digest {
+		return Ref{}, false
+	}
+	return ref.entryName(), true
 }
 
 // entryName is the name as the table has it: with a tag or with a digest, not
