@@ -57,19 +57,19 @@ func (c scoped) mount(m parser.Mount) (*stepMount, error) {
 		return nil, err
 	}
 	s := &stepMount{Mount: m, target: m.Target}
-	if m.Type == "secret" {
+	switch {
+	case m.Type == "secret":
 		s.settleSecret()
+	case m.Type != "ssh" && m.Target == "":
+		s.target = "." // the working directory
 	}
 	if s.target != "" && !path.IsAbs(s.target) {
 		s.target = path.Join("/", c.state.Config.Config.WorkingDir, s.target)
 	}
 	if s.target != "" && path.Clean(s.target) == "/" {
-		return nil, fmt.Errorf("invalid mount target %q", s.target)
+		return nil, &Hinted{fmt.Errorf("invalid mount target %q", s.target), "write target=/directory"}
 	}
-	switch {
-	case s.target == "" && m.Type != "ssh" && (m.Type != "secret" || m.Env == ""):
-		return nil, &Hinted{errors.New("it needs a target"), "write target=/directory"}
-	case m.Type == "ssh" && m.Source != "":
+	if m.Type == "ssh" && m.Source != "" {
 		return nil, &Hinted{errors.New("an ssh mount has no source"), "an agent comes from the command line: --ssh"}
 	}
 	if m.Type == "cache" {

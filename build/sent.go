@@ -10,7 +10,7 @@ import (
 // BuildKit's client sends what the steps of the plan name, with the directories
 // that lead there, and nothing beside. It matters to a wildcard that matches
 // nothing: the directory it is about may be missing then. What a variable
-// names is taken for everything.
+// names is taken for everything, and so is the missing source of a tmpfs.
 func (r *run) sends(dir string) bool {
 	for _, s := range r.graph.Steps {
 		for _, source := range contextSources(s.Instr) {
@@ -34,7 +34,7 @@ func contextSources(in parser.Instruction) []string {
 	case *parser.Run:
 		var out []string
 		for _, m := range in.Mounts {
-			if m.Type == "bind" && m.From == "" {
+			if m.From == "" && (strings.EqualFold(m.Type, "bind") || strings.EqualFold(m.Type, "tmpfs")) {
 				out = append(out, m.Source)
 			}
 		}

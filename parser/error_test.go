@@ -121,8 +121,6 @@ func TestRefusals(t *testing.T) {
 		{"ONBUILD ONBUILD", from + "ONBUILD ONBUILD RUN a", ":2: chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed (write the inner instruction once)"},
 		{"ONBUILD FROM", from + "ONBUILD FROM a", ":2: FROM isn't allowed as an ONBUILD trigger"},
 		{"ONBUILD MAINTAINER", from + "ONBUILD maintainer a", ":2: MAINTAINER isn't allowed as an ONBUILD trigger"},
-		{"ONBUILD typo", from + "ONBUILD RUNN a", ":2: unknown instruction: RUNN (did you mean RUN?)"},
-		{"ONBUILD inner error", from + "ONBUILD WORKDIR", ":2: WORKDIR requires exactly one argument (write WORKDIR <path>)"},
 
 		// RUN
 		{"RUN []", from + "RUN []", `:2: RUN has no command (write RUN ["<program>", "<argument>"])`},
@@ -131,7 +129,7 @@ func TestRefusals(t *testing.T) {
 		{"RUN device twice", from + "RUN --device=a,name=b x", ":2: device name already set to a (name one device a flag)"},
 		{"RUN device key", from + "RUN --device=a,requird=true x", ":2: unexpected key 'requird' in 'requird=true' (did you mean required?)"},
 		{"RUN device nothing", from + "RUN --device=required x", `:2: device "required" has no name (write --device=<vendor>/<class>=<name>)`},
-		{"RUN mount", from + "RUN --mount=type=bnid a", `:2: unsupported mount type "bnid" (did you mean bind?)`},
+		{"RUN mount", from + "RUN --mount=target=/a,from=$b a", ":2: 'from' doesn't support variable expansion, define alias stage instead (FROM may use a variable: give the image a stage of its own and name that)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

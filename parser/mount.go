@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// Mount is one --mount of a RUN. Options whose values hold variables, quotes
-// or escapes are only known after Expand; until then they are as written
-// (strings) or unset (numbers and switches).
+// Mount is one --mount of a RUN. Parse only reads where it is from: until
+// Expand the other texts are as they are written, valid or not, and numbers and
+// switches are unset. A mount that nobody expands, in a stage that is not built,
+// may be wrong, as with BuildKit.
 type Mount struct {
-	Type     string // "bind", "cache", "tmpfs", "secret" or "ssh"
+	Type     string // "bind", "cache", "tmpfs", "secret" or "ssh" once it is expanded
 	From     string // a stage or image; never holds variables
 	Source   string
 	Target   string
@@ -47,10 +48,8 @@ var (
 // mountParser reads the options of one mount.
 type mountParser struct {
 	Mount
-	word     func(string) (string, error) // nil while variables are not known
-	given    map[string]bool              // required, size
-	deferred bool                         // some value was left for Expand
-	access   bool                         // ro or rw is given
+	word   func(string) (string, error) // nil while variables are not known
+	access bool                         // ro or rw is given
 }
 
 func parseMount(raw string, word func(string) (string, error)) (Mount, error) {
@@ -58,17 +57,17 @@ func parseMount(raw string, word func(string) (string, error)) (Mount, error) {
 	if err != nil {
 		return Mount{}, refuse("write --mount=type=..,target=..", "bad mount %q: %v", raw, err)
 	}
-	p := &mountParser{Mount: Mount{Type: "bind", Raw: raw}, word: word, given: map[string]bool{}}
+	p := &mountParser{Mount: Mount{Type: "bind", Raw: raw}, word: word}
 	for _, field := range fields {
 		if err := p.field(field); err != nil {
 			return Mount{}, err
 		}
 	}
+	if word == nil {
+		return p.Mount, nil
+	}
 	if !p.access {
 		p.ReadOnly = p.Type != "cache" && p.Type != "tmpfs"
-	}
-	if p.deferred {
-		return p.Mount, nil
 	}
 	return p.Mount, p.check()
 }
@@ -87,34 +86,31 @@ func csvFields(value string) ([]string, error) {
 func (p *mountParser) field(field string) error {
 	key, value, valued := strings.Cut(field, "=")
 	key = strings.ToLower(key)
-	if !slices.Contains(mountKeys, key) {
-		if !valued {
-			return refuse(didYouMean(key, mountKeys), "invalid field '%s' must be a key=value pair", field)
-		}
+	switch {
+	case p.word == nil:
+		return p.written(key, value)
+	case !slices.Contains(mountKeys, key) && !valued:
+		return refuse(didYouMean(key, mountKeys), "invalid field '%s' must be a key=value pair", field)
+	case !slices.Contains(mountKeys, key):
 		return refuse(didYouMean(key, mountKeys), "unexpected key '%s' in '%s'", key, field)
-	}
-	if !valued {
+	case !valued:
 		return p.bare(key)
-	}
-	if p.word == nil {
-		if key == "from" {
-			if i := strings.IndexByte(value, '$'); i >= 0 && i != len(value)-1 {
-				return refuse("FROM may use a variable: give the image a stage of its own and name that",
-					"'from' doesn't support variable expansion, define alias stage instead")
-			}
-		}
-		if strings.ContainsAny(value, "$'\"\\`") {
-			p.deferred = true
-			p.keep(key, value)
-			return nil
-		}
-		return p.option(key, value)
 	}
 	value, err := p.word(value)
 	if err != nil {
 		return err
 	}
 	return p.option(key, value)
+}
+
+// written takes an option whose variables are not known yet.
+func (p *mountParser) written(key, value string) error {
+	if i := strings.IndexByte(value, '$'); key == "from" && i >= 0 && i != len(value)-1 {
+		return refuse("FROM may use a variable: give the image a stage of its own and name that",
+			"'from' doesn't support variable expansion, define alias stage instead")
+	}
+	p.keep(key, value)
+	return nil
 }
 
 // bare takes an option without a value.
@@ -126,7 +122,7 @@ func (p *mountParser) bare(key string) error {
 	return refuse("write "+key+"=<value>", "invalid field '%s' must be a key=value pair", key)
 }
 
-// keep notes a value that Expand will read again.
+// keep notes a text.
 func (p *mountParser) keep(key, value string) {
 	if s := p.text(key); s != nil {
 		*s = value
@@ -203,6 +199,9 @@ func number(into **uint32, key, value string, base int) error {
 }
 
 func (p *mountParser) toggle(key, value string) error {
+	if key == "required" && p.Type != "secret" && p.Type != "ssh" {
+		return p.misplaced(key, "secret and ssh mounts alone can be missing")
+	}
 	on, err := strconv.ParseBool(value)
 	if err != nil {
 		return refuse("true or false", "invalid value for %s: %s", key, value)
@@ -210,7 +209,6 @@ func (p *mountParser) toggle(key, value string) error {
 	switch key {
 	case "required":
 		p.Required = on
-		p.given[key] = true
 	case "readonly", "ro":
 		p.ReadOnly, p.access = on, true
 	default:
@@ -219,26 +217,29 @@ func (p *mountParser) toggle(key, value string) error {
 	return nil
 }
 
+// misplaced refuses a key that the type that stands before it does not have.
+func (p *mountParser) misplaced(key, why string) error {
+	return refuse(why+"; type stands before "+key, "unexpected key '%s' for mount type '%s'", key, p.Type)
+}
+
 func (p *mountParser) size(value string) error {
+	if p.Type != "tmpfs" {
+		return p.misplaced("size", "tmpfs mounts alone have a size")
+	}
 	n, err := ParseSize(value)
 	if err != nil {
 		return refuse("as in 64m or 1g", "invalid value for size: %s", value)
 	}
 	p.Size = n
-	p.given["size"] = true
 	return nil
 }
 
 // check refuses options that do not go together.
-func (p *mountParser) check() error { //nolint:cyclop // flat: a case a refusal
+func (p *mountParser) check() error {
 	if err := p.checkOwner(); err != nil {
 		return err
 	}
 	switch {
-	case p.given["required"] && p.Type != "secret" && p.Type != "ssh":
-		return refuse("secret and ssh mounts alone can be missing", "unexpected key 'required' for mount type '%s'", p.Type)
-	case p.given["size"] && p.Type != "tmpfs":
-		return refuse("tmpfs mounts alone have a size", "unexpected key 'size' for mount type '%s'", p.Type)
 	case p.Type == "secret" && p.From != "":
 		return refuse("secrets come from the command line", "secret mount should not have a from")
 	case p.Type == "secret" && p.Sharing != "":
