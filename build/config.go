@@ -265,22 +265,20 @@ func (c scoped) stopSignal(in *parser.StopSignal) (*State, error) {
 	return n, nil
 }
 
-// validSignal takes a number or a name, with or without SIG, in any case,
-// and the real-time names RTMIN, RTMIN+n, RTMAX-n, RTMAX.
+// validSignal takes any number but 0, and a name, with or without SIG and in
+// any case. The real-time ones are RTMIN, RTMIN+1 to +15, RTMAX-14 to -1, RTMAX.
 func validSignal(s string) bool {
 	if n, err := strconv.Atoi(s); err == nil {
-		return n > 0 && n <= 64
+		return n != 0
 	}
 	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
-	if name == "RTMIN" || name == "RTMAX" {
-		return true
-	}
-	for _, p := range []string{"RTMIN+", "RTMAX-"} {
-		if n, err := strconv.Atoi(strings.TrimPrefix(name, p)); strings.HasPrefix(name, p) && err == nil {
-			return n > 0 && n <= 15
+	for base, most := range map[string]int{"RTMIN+": 15, "RTMAX-": 14} {
+		if n, ok := strings.CutPrefix(name, base); ok {
+			i, err := strconv.Atoi(n)
+			return err == nil && 0 < i && i <= most && strconv.Itoa(i) == n
 		}
 	}
-	return unix.SignalNum("SIG"+name) != 0
+	return slices.Contains([]string{"RTMIN", "RTMAX", "CLD", "IOT", "POLL"}, name) || unix.SignalNum("SIG"+name) != 0
 }
 
 func (c scoped) expose(in *parser.Expose) (*State, error) {

@@ -116,6 +116,24 @@ func TestConfigRefuses(t *testing.T) {
 	}
 }
 
+func TestSignals(t *testing.T) {
+	good := []string{
+		"SIGTERM", "term", "sigKill", "9", "64", "65", "-1", "015", "IOT", "CLD", "SIGPOLL", "STKFLT", "PWR",
+		"RTMIN", "rtmin+1", "SIGRTMIN+15", "RTMAX-14", "RTMAX",
+	}
+	bad := []string{"", "0", "TERM x", "SIGSIGTERM", "RTMIN+0", "RTMIN+16", "RTMIN+01", "RTMIN++1", "RTMAX-15", "RTMAX-0", "RTMAX+1", "UNUSED", "EMT"}
+	for _, s := range good {
+		if !validSignal(s) {
+			t.Errorf("%q is refused", s)
+		}
+	}
+	for _, s := range bad {
+		if validSignal(s) {
+			t.Errorf("%q is taken", s)
+		}
+	}
+}
+
 func TestWorkdirJoins(t *testing.T) {
 	for _, tt := range []struct{ current, dir, want string }{
 		{"/", "a", "/a"}, {"/a", "b/c", "/a/b/c"}, {"/a", "/b", "/b"}, {"/a", "..", "/"}, {"", "x", "/x"}, {"/a", "", "/a"}, {"/a", "/b/", "/b/"},
