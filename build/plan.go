@@ -1,6 +1,7 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -156,12 +157,14 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 	if base == "" {
 		return f, p.fail(st.From.Range(), p.argumentHint(asked.missed), "base name (%s) should not be blank", st.From.Image)
 	}
+	i, isStage := names[base]
 	if st.From.Platform != "" {
-		if f.platform, err = p.platform(st.From, x); err != nil {
+		// Of what is no image the platform is not used, so it need not exist.
+		if f.platform, err = p.platform(st.From, x, isStage || base == scratchName); err != nil {
 			return f, err
 		}
 	}
-	if i, ok := names[base]; ok { // whose platform it is then
+	if isStage { // whose platform it is then
 		f.stage, f.platform = i, p.froms[i].platform
 		return f, nil
 	}
@@ -173,7 +176,9 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 	return f, err
 }
 
-func (p *planner) platform(f *parser.From, x parser.Expander) (ocispec.Platform, error) {
+// platform evaluates the --platform of a FROM line. With anyArch it may name an
+// architecture that nobody knows.
+func (p *planner) platform(f *parser.From, x parser.Expander, anyArch bool) (ocispec.Platform, error) {
 	var asked noted
 	v, err := x.Word(f.Platform, asked.lookup(p.globals))
 	if err != nil {
@@ -184,6 +189,9 @@ func (p *planner) platform(f *parser.From, x parser.Expander) (ocispec.Platform,
 		return ocispec.Platform{}, p.fail(f.Range(), hint, "empty platform value from expression %s", f.Platform)
 	}
 	pl, err := ParsePlatform(v)
+	if anyArch && errors.Is(err, errArchitecture) && strings.Contains(v, "/") {
+		return pl, nil
+	}
 	if hint == "" {
 		hint = architectureHint(v)
 	}
@@ -212,12 +220,15 @@ func (p *planner) target() (int, error) {
 	if i, ok := p.stageNamed(p.o.Target); ok {
 		return i, nil
 	}
-	if i, err := strconv.Atoi(p.o.Target); err == nil && i >= 0 && i < len(p.df.Stages) {
-		return i, nil
-	}
 	hint := p.stageHint(p.o.Target)
 	if hint == "" {
 		hint = "the Dockerfile has " + p.stageList()
+	}
+	if i, err := strconv.Atoi(p.o.Target); err == nil && i >= 0 && i < len(p.df.Stages) {
+		hint = "a target goes by its name: write FROM " + p.df.Stages[i].From.Image + " AS build, and --target build"
+		if name := p.df.Stages[i].Name; name != "" {
+			hint = "a target goes by its name: --target " + name
+		}
 	}
 	return 0, p.fail(parser.Range{}, hint, "target stage %q could not be found", p.o.Target)
 }
@@ -286,19 +297,21 @@ func (p *planner) stage(i int) (*Step, error) {
 
 // triggers are the ONBUILD instructions a stage inherits from its base.
 func (p *planner) triggers(st *parser.Stage, f from) ([]parser.Instruction, error) {
-	var out []parser.Instruction
+	texts, owner := p.o.Triggers[f.image], f.image
 	if f.stage >= 0 {
-		for _, in := range p.df.Stages[f.stage].Body {
+		base := p.df.Stages[f.stage]
+		texts, owner = nil, "stage "+stageLabel(base)
+		for _, in := range base.Body {
 			if ob, ok := in.(*parser.OnBuild); ok {
-				out = append(out, ob.Instruction)
+				texts = append(texts, ob.Trigger)
 			}
 		}
-		return out, nil
 	}
-	for _, text := range p.o.Triggers[f.image] {
-		in, err := parser.ParseTrigger(p.df.File, text)
+	var out []parser.Instruction
+	for _, text := range texts {
+		in, err := parser.ParseTrigger("", text)
 		if err != nil {
-			return nil, p.fail(st.From.Range(), "", "ONBUILD trigger %q of %s: %v", text, f.image, err)
+			return nil, p.fail(st.From.Range(), "", "ONBUILD trigger %q of %s: %v", text, owner, err)
 		}
 		out = append(out, in)
 	}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,8 @@ import (
 var architectures = []string{
 	"386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64", "s390x", "wasm",
 }
+
+var errArchitecture = errors.New("names no known architecture")
 
 // architectureHint names the architecture that a mistyped platform is nearest to.
 func architectureHint(platform string) string {
@@ -50,7 +53,7 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 		p.OS = "darwin"
 	}
 	if p = image.NormalPlatform(p); !slices.Contains(architectures, p.Architecture) {
-		return p, fmt.Errorf("platform %q names no known architecture", s)
+		return p, fmt.Errorf("platform %q %w", s, errArchitecture)
 	}
 	return p, nil
 }

@@ -21,11 +21,13 @@ func convertHealthcheck(s *statement) (Instruction, error) {
 		return nil, refuse(hint, "HEALTHCHECK requires at least one argument")
 	}
 	h := &Healthcheck{Node: s.Node}
-	if err := parseFlags(s.flags, h.flags()...); err != nil {
-		return nil, err
+	kind, args := strings.ToUpper(s.args[0]), s.args[1:]
+	if kind != "NONE" { // which takes any flags, as with BuildKit
+		if err := parseFlags(s.flags, h.flags()...); err != nil {
+			return nil, err
+		}
 	}
-	args := s.args[1:]
-	switch kind := strings.ToUpper(s.args[0]); kind {
+	switch kind {
 	case "NONE":
 		if len(args) > 0 {
 			return nil, refuse(hint, "HEALTHCHECK NONE takes no arguments")

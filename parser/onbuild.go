@@ -3,10 +3,11 @@ package parser
 import "strings"
 
 // OnBuild keeps an instruction for the images that are built from this one.
+// What it keeps is text: it need not be an instruction that can be carried
+// out, nor one at all, until ParseTrigger reads it.
 type OnBuild struct {
 	Node
-	Trigger     string // the text an image config stores, heredoc bodies included
-	Instruction Instruction
+	Trigger string // the text an image config stores, heredoc bodies included
 }
 
 func convertOnBuild(s *statement) (Instruction, error) {
@@ -16,27 +17,17 @@ func convertOnBuild(s *statement) (Instruction, error) {
 	if err := s.takesNoFlags(); err != nil {
 		return nil, err
 	}
-	trigger, err := convertTrigger(s.trigger)
-	if err != nil {
-		return nil, err
+	switch s.trigger.keyword {
+	case onBuild:
+		return nil, refuse("write the inner instruction once", "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+	case "FROM", "MAINTAINER":
+		return nil, refuse("", "%s isn't allowed as an ONBUILD trigger", s.trigger.keyword)
 	}
 	line := strings.TrimLeft(s.original, blanks)[len(onBuild):]
 	return &OnBuild{
-		Node:        s.Node,
-		Trigger:     withHeredocs(strings.TrimLeft(line, blanks), s.heredocs),
-		Instruction: trigger,
+		Node:    s.Node,
+		Trigger: withHeredocs(strings.TrimLeft(line, blanks), s.heredocs),
 	}, nil
 }
 
 const blanks = " \t\r\n\f"
-
-// convertTrigger refuses what a trigger cannot be.
-func convertTrigger(s *statement) (Instruction, error) {
-	switch s.keyword {
-	case onBuild:
-		return nil, refuse("write the inner instruction once", "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
-	case "FROM", "MAINTAINER":
-		return nil, refuse("", "%s isn't allowed as an ONBUILD trigger", s.keyword)
-	}
-	return convert(s)
-}

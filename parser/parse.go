@@ -100,8 +100,9 @@ func (d *Dockerfile) add(in Instruction) error {
 	return nil
 }
 
-// ParseTrigger reads one instruction, as ONBUILD of a base image stores it.
-// file is what errors show for it.
+// ParseTrigger reads one instruction, as ONBUILD stores it. What stood in the
+// file around it is forgotten: the escape character is the backslash. file is
+// what errors show for it.
 func ParseTrigger(file, text string) (Instruction, error) {
 	result, err := cutLines(file, []byte(text))
 	if err != nil && isEmpty(err) {
@@ -119,7 +120,10 @@ func ParseTrigger(file, text string) (Instruction, error) {
 	if err != nil {
 		return nil, locate(err, file, lines)
 	}
-	in, err := convertTrigger(s)
+	in, err := convert(s)
+	if _, ok := in.(*From); ok && err == nil {
+		err = refuse("", "FROM isn't allowed as an ONBUILD trigger")
+	}
 	if err != nil {
 		return nil, locate(err, file, lines)
 	}

@@ -75,7 +75,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.secretTexts, "secret", nil, "let RUN --mount=type=secret show a step the file or variable `id=ID[,src=FILE|,env=NAME]`; it is never stored (may be repeated)")
-	fs.StringVar(&c.target, "target", "", "build this `STAGE`, by name or number (default: the last one)")
+	fs.StringVar(&c.target, "target", "", "build this `STAGE`, by name (default: the last one)")
 	fs.StringVar(&c.platformText, "platform", "", "build for this `OS/ARCH[/VARIANT]` (default: this machine's)")
 	fs.StringArrayVar(&c.labelTexts, "label", nil, "set a label, `KEY=VALUE`, on the image (may be repeated)")
 	fs.BoolVar(&c.noCache, "no-cache", false, "run every step")
