@@ -14,7 +14,7 @@ import (
 // Info is everything about one image, in the shape of docker image inspect and
 // with more fields after its.
 type Info struct {
-	Id           digest.Digest //nolint:revive // Docker's spelling, which templates use
+	Id           digest.Digest
 	RepoTags     []string
 	RepoDigests  []string
 	Comment      string
@@ -67,7 +67,7 @@ type InfoManifest struct {
 	Platform     string `json:",omitempty"`
 	Present      bool
 	Size         int64         `json:",omitempty"` // of it, its config and its layers
-	Id           digest.Digest `json:",omitempty"` //nolint:revive // as above
+	Id           digest.Digest `json:",omitempty"`
 	ArtifactType string        `json:",omitempty"`
 	Subject      digest.Digest `json:",omitempty"`
 }

@@ -77,16 +77,24 @@ func parsePlainRef(s string) (r Ref, ok bool) {
 	if !many || !plainWords(rest) {
 		return Ref{}, false
 	}
-	name, port, hasPort := strings.Cut(host, ":")
-	if !hasPort && !strings.Contains(name, ".") || !plainWords(name) || strings.ContainsAny(name, "/_") {
-		return Ref{}, false
-	}
-	if hasPort && (port == "" || strings.Trim(port, "0123456789") != "") ||
-		name == "docker.io" && (hasPort || !strings.Contains(rest, "/")) || name == "index.docker.io" {
+	if !plainHost(host) || host == "docker.io" && !strings.Contains(rest, "/") {
 		return Ref{}, false
 	}
 	r.host, r.repo = host, rest
 	return r, true
+}
+
+// plainHost reports whether s has a dot or a port, and nothing that Docker
+// reads as something else.
+func plainHost(s string) bool {
+	name, port, hasPort := strings.Cut(s, ":")
+	switch {
+	case !plainWords(name) || strings.ContainsAny(name, "/_"), name == "index.docker.io":
+		return false
+	case hasPort:
+		return port != "" && strings.Trim(port, "0123456789") == "" && name != "docker.io"
+	}
+	return strings.Contains(name, ".")
 }
 
 // plainWords reports whether s has lower-case letters and digits alone, with

@@ -22,7 +22,7 @@ type Resolution struct {
 	Present   bool
 	Digest    digest.Digest `json:",omitempty"`
 	MediaType string        `json:",omitempty"`
-	Id        digest.Digest `json:",omitempty"` //nolint:revive // Docker's spelling, which templates use
+	Id        digest.Digest `json:",omitempty"`
 	Names     []string      `json:",omitempty"`
 	Platforms []string      `json:",omitempty"` // those that are there
 }

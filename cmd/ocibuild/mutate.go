@@ -40,7 +40,7 @@ func (c *mutateCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.tags, "tag", "t", nil, "give the copy this `NAME[:TAG]` (may be repeated)")
 	fs.BoolVar(&c.squash, "squash", false, "put what all layers come to into one")
 	c.platform.declare(fs, "change the image for this `OS/ARCH[/VARIANT]` alone, without the index")
-	c.configFlags.declare(fs)
+	c.declare(fs)
 }
 
 func (c *mutateCommand) Check(_ *stdio, args []string) error {
@@ -55,10 +55,10 @@ func (c *mutateCommand) Check(_ *stdio, args []string) error {
 	if err := c.platform.check(); err != nil {
 		return err
 	}
-	if err := c.configFlags.check(); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
-	if !c.squash && !c.configFlags.any() {
+	if !c.squash && !c.any() {
 		return &usageError{msg: "nothing is to be changed", hint: "`ocibuild help mutate` lists what can be; `ocibuild tag` gives a name alone"}
 	}
 	return nil
