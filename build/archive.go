@@ -329,15 +329,16 @@ func (u *unpacking) hardLink(e layer.Entry) error {
 		return err
 	}
 	target := join(join(u.dst, dir), path.Base(name))
-	if target == e.Name {
-		return fmt.Errorf("link to itself: %w", fs.ErrNotExist)
+	if within(target, e.Name) { // it goes away before the link is made
+		return fmt.Errorf("link to %s: %w", e.Linkname, fs.ErrNotExist)
 	}
 	first, err := u.l.take(target)
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", e.Linkname, err)
 	}
 	if first.link == "" {
-		first.link = fmt.Sprintf("archive %d", len(u.links))
+		u.l.groups++
+		first.link = fmt.Sprintf("archive %d", u.l.groups)
 		u.links[first.link] = []string{target}
 	}
 	same := *first

@@ -26,6 +26,7 @@ type landing struct {
 	// hidden are the paths where something has taken the place of whatever is
 	// below, directories with all that is in them included.
 	hidden map[string]bool
+	groups int // of hard links that archives have made
 	now    time.Time
 }
 

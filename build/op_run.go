@@ -167,6 +167,8 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	if err != nil {
 		return err
 	}
+	lower := o.r.b.Snapshots.Dirs(parents)
+	slices.Reverse(lower)
 	name := "run-" + unique()
 	if err := o.r.b.Snapshots.Commit(sn, name); err != nil {
 		upper.Close()
@@ -175,7 +177,7 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	out.later(name, func(ctx context.Context) error {
 		defer upper.Close()
 		dir := fmt.Sprintf("/proc/self/fd/%d", upper.Fd())
-		if err := out.write(nil, func(w *layer.Writer) error { return layer.Diff(ctx, dir, w) }); err != nil {
+		if err := out.write(nil, func(w *layer.Writer) error { return layer.DiffOver(ctx, dir, lower, w) }); err != nil {
 			return fmt.Errorf("archive what the step changed: %w", err)
 		}
 		return o.r.b.Cache.PutFact("snapshot", cache.Key(out.made.DiffID.Encoded()), []byte(name))

@@ -173,6 +173,16 @@ func (s *Snapshots) checkAll(names []string) error {
 	return nil
 }
 
+// Dirs gives the directories that committed layers' files are in. They stay while
+// somebody uses the layers.
+func (s *Snapshots) Dirs(names []string) []string {
+	dirs := make([]string, len(names))
+	for i, name := range names {
+		dirs[i] = s.tree(name)
+	}
+	return dirs
+}
+
 // tree is the directory that a committed layer's files are in.
 func (s *Snapshots) tree(name string) string {
 	return s.path(committedDir, name, "fs")

@@ -28,11 +28,18 @@ const (
 // meanwhile. An upper directory that was written with redirect_dir or metacopy
 // is refused, because it does not hold all of what it changed.
 func Diff(ctx context.Context, upper string, w *Writer) error {
+	return DiffOver(ctx, upper, nil, w)
+}
+
+// DiffOver is Diff for an upper directory that lay on others, the top one first:
+// files that have been copied up from them and are what they were are left out.
+func DiffOver(ctx context.Context, upper string, lower []string, w *Writer) error {
 	fd, err := unix.Open(upper, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: upper, Err: err}
 	}
 	root := newDiffDir(fd)
+	root.below = lower
 	workers := min(max(runtime.GOMAXPROCS(0), 4), 8)
 	p := newPipeline(2 * workers)
 	g, ctx := errgroup.WithContext(ctx)
@@ -73,6 +80,9 @@ type inode struct{ dev, ino uint64 }
 func (d *differ) item(b *batch, it *item) error {
 	if it.err != nil {
 		return fmt.Errorf("read %s: %w", it.path, it.err)
+	}
+	if it.unchanged {
+		return nil
 	}
 	kind := it.st.Mode & unix.S_IFMT
 	if isWhiteout(&it.st) && it.hidden {

@@ -32,8 +32,9 @@ const (
 
 // diffDir is an open directory, closed when nothing refers to it any more.
 type diffDir struct {
-	fd   int
-	refs atomic.Int32
+	fd    int
+	refs  atomic.Int32
+	below below
 }
 
 func newDiffDir(fd int) *diffDir {
@@ -58,6 +59,8 @@ type item struct {
 	kind   uint8
 	st     unix.Stat_t
 	opaque bool
+	// unchanged says that the file is what it is below.
+	unchanged bool
 	// hidden says that a directory above is opaque.
 	hidden bool
 	link   string
@@ -115,7 +118,10 @@ func (p *pipeline) work(ctx context.Context) error {
 	for b := range p.todo {
 		if ctx.Err() == nil {
 			for i := range b.items {
-				b.items[i].err = b.items[i].fill(b, sum)
+				it := &b.items[i]
+				if it.err = it.fill(b, sum); it.err == nil {
+					it.unchanged, it.err = it.dir.below.holds(it, b.buf[it.start:it.end])
+				}
 			}
 		}
 		b.ready <- struct{}{}
@@ -228,6 +234,9 @@ func (s *scanner) subdir(it item) error {
 	d := newDiffDir(fd)
 	if err = unix.Fstat(fd, &it.st); err == nil {
 		err = it.attributes(fdXattrs(fd))
+	}
+	if err == nil {
+		d.below, err = it.dir.below.of(&it)
 	}
 	if err == nil {
 		err = s.add(it)
