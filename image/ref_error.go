@@ -73,6 +73,9 @@ func nameFault(path string) error {
 	if len(rest) > maxRepository {
 		return fmt.Errorf("the repository has %d characters, and %d are allowed", len(rest), maxRepository)
 	}
+	if strings.Contains(rest, ":") {
+		return errors.New("it has more than one tag: a colon comes before the tag and after a registry's host only")
+	}
 	for _, part := range strings.Split(rest, "/") {
 		if fault := componentFault(part); fault != nil {
 			return fault

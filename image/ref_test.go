@@ -64,6 +64,7 @@ func TestParseRefErrors(t *testing.T) {
 		{"ghcr.io/Team/app", "did you mean ghcr.io/team/app?"},
 		{"https://ghcr.io/a/b", "leave the https:// out"},
 		{zeros, "image id"},
+		{"app:v1:f", "more than one tag"},
 		{"app:", "the tag after the colon is empty"},
 		{"app:v 1", "has a blank in it"},
 		{"-app", `"-app" begins or ends with "-"`},

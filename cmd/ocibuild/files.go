@@ -31,11 +31,23 @@ func splitImagePath(arg string) (name, path string) {
 	return arg[:at], arg[at+1:]
 }
 
+// cutLast splits at the last colon.
+func cutLast(s string) (before, after string, ok bool) {
+	at := strings.LastIndexByte(s, ':')
+	if at < 0 {
+		return s, "", false
+	}
+	return s[:at], s[at+1:], true
+}
+
 // checkImagePath refuses what cannot be IMAGE:PATH.
 func checkImagePath(arg string) error {
 	name, _ := splitImagePath(arg)
 	if strings.Contains(arg, "://") {
 		return usagef("%s: an image has no URL", arg)
+	}
+	if before, path, _ := cutLast(name); strings.Contains(before[strings.LastIndexByte(before, '/')+1:], ":") {
+		return &usageError{msg: arg + ": the path does not begin with a slash", hint: "write it as " + before + ":/" + path}
 	}
 	if name == "" {
 		return usagef("%s: the name of the IMAGE is missing before the path", arg)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"text/template"
@@ -62,10 +61,6 @@ func (c *resolveCommand) Check(_ *stdio, args []string) error {
 func (c *resolveCommand) Run(ctx context.Context, s *session) error {
 	for i, name := range c.names {
 		r, err := c.resolve(ctx, s, name)
-		var bad *image.RefError
-		if errors.As(err, &bad) {
-			return &usageError{msg: bad.Error(), hint: "a name looks like app:v1, or registry.example.org/team/app:v1"}
-		}
 		if err != nil {
 			return missingImage(name, err)
 		}

@@ -90,8 +90,11 @@ func missingImage(name string, err error) error {
 	var platform *image.PlatformError
 	var other *image.NotImageError
 	var worded *storeError
+	var bad *image.RefError
 	name = sanitizeText(name)
 	switch {
+	case errors.As(err, &bad):
+		return &usageError{msg: bad.Error(), hint: "a name looks like app:v1, or registry.example.org/team/app:v1"}
 	case errors.As(err, &many), errors.As(err, &worded):
 		return err
 	case errors.As(err, &platform):
