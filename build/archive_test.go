@@ -116,14 +116,14 @@ func gzipped(t *testing.T, s string) string {
 func TestSpoolReadsMembers(t *testing.T) {
 	ctx := context.Background()
 	tree := fakeTree{"x": archiveOf(t, tar.Header{Name: "a=one", Typeflag: tar.TypeReg}, tar.Header{Name: "b=two", Typeflag: tar.TypeReg})}
-	sel, err := selectSources(ctx, tree, plainSources("x"))
+	sel, err := selectSources(ctx, tree, []source{{path: "x", unpack: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := newLanding(emptyTree{}, time.Unix(0, 0))
 	arch := &archives{dir: t.TempDir()}
 	defer arch.close()
-	tr := &transfer{dest: "/", unpack: true}
+	tr := &transfer{dest: "/"}
 	if err := tr.land(ctx, l, sel, nil, arch); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // transfer is a COPY or ADD with everything expanded.
 type transfer struct {
 	keyword string
-	sources []string
+	sources []origin
 	docs    []document
 	exclude []string
 	parents bool
@@ -27,6 +27,7 @@ type transfer struct {
 	chmod          chmod
 	link           bool
 	unpack         bool
+	fetched        fetched
 }
 
 // document is a heredoc: a file made by the instruction itself.
@@ -36,29 +37,36 @@ type document struct{ name, body string }
 func expandTransfer(c scoped, in parser.Instruction) (*transfer, error) {
 	t := &transfer{keyword: in.Keyword()} // --exclude takes no variables
 	var p parser.Transfer
-	switch in := in.(type) {
-	case *parser.Copy:
-		p = in.Transfer
-	case *parser.Add:
-		p = in.Transfer
-		t.unpack = in.Unpack == nil || *in.Unpack
+	add, isAdd := in.(*parser.Add)
+	if isAdd {
+		p = add.Transfer
+		t.unpack = add.Unpack == nil || *add.Unpack
+	} else {
+		add, p = &parser.Add{}, in.(*parser.Copy).Transfer
 	}
 	t.parents = p.Parents
 	t.exclude = p.Exclude // no variables there
-	own, err := c.words([]string{p.Chown, p.Chmod})
+	own, err := c.words([]string{p.Chown, p.Chmod, add.Checksum})
 	if err != nil {
 		return nil, err
 	}
-	if t.sources, err = c.words(p.Sources); err != nil {
+	sources, err := c.words(p.Sources)
+	if err != nil {
 		return nil, err
 	}
-	if t.keyword == "COPY" && slices.ContainsFunc(t.sources, remoteSource) {
+	if t.sources, err = originsOf(sources); err != nil {
+		return nil, err
+	}
+	if !isAdd && slices.ContainsFunc(t.sources, origin.remote) {
 		return nil, &Hinted{errors.New("source can't be a URL or a git repository for COPY"), "ADD fetches them"}
 	}
 	if t.destText, err = c.word(p.Dest); err != nil {
 		return nil, err
 	}
 	if t.docs, err = c.documents(p.Heredocs); err != nil {
+		return nil, err
+	}
+	if err := t.expandFetched(add, own[2]); err != nil {
 		return nil, err
 	}
 	t.chown = own[0]
@@ -112,17 +120,14 @@ func destination(workdir, dest string) string {
 // selectors are the sources with their patterns. With --parents a source is the
 // directory before its pivot, /./, and what below it matches the rest.
 func (t *transfer) selectors() ([]source, error) {
-	var exclude *parser.Ignore
-	var err error
-	if len(t.exclude) > 0 {
-		if exclude, err = parser.NewIgnore(t.exclude); err != nil {
-			return nil, fmt.Errorf("--exclude: %w", err)
-		}
+	exclude, err := t.excludes()
+	if err != nil {
+		return nil, err
 	}
-	out := plainSources(t.sources...)
+	out := plainSources(paths(t.sources)...)
 	for i := range out {
 		s := &out[i]
-		s.exclude = exclude
+		s.exclude, s.unpack = exclude, t.unpack
 		if !t.parents {
 			continue
 		}
@@ -142,6 +147,18 @@ func (t *transfer) selectors() ([]source, error) {
 	return out, nil
 }
 
+// excludes are the patterns of --exclude, or nil.
+func (t *transfer) excludes() (*parser.Ignore, error) {
+	if len(t.exclude) == 0 {
+		return nil, nil
+	}
+	patterns, err := parser.NewIgnore(t.exclude)
+	if err != nil {
+		return nil, fmt.Errorf("--exclude: %w", err)
+	}
+	return patterns, nil
+}
+
 // history is the text of the image's history for the instruction.
 func (t *transfer) history() string {
 	var b strings.Builder
@@ -156,7 +173,7 @@ func (t *transfer) history() string {
 		b.WriteString(" --chmod=" + t.chmod.text)
 	}
 	for _, s := range t.sources {
-		b.WriteString(" " + s)
+		b.WriteString(" " + s.text)
 	}
 	for _, d := range t.docs {
 		b.WriteString(" <<" + d.name)
@@ -167,8 +184,8 @@ func (t *transfer) history() string {
 // land decides where every selected file goes. own is the resolved --chown.
 func (t *transfer) land(ctx context.Context, l *landing, sel *selection, own *owner, arch *archives) error {
 	for i, m := range sel.matches {
-		if t.unpack && !m.dir() {
-			done, err := t.landArchive(ctx, l, sel.tree, m, own, arch)
+		if m.unpack && !m.dir() {
+			done, err := t.landArchive(ctx, l, m.from, m, own, arch)
 			if err != nil {
 				return err
 			}
@@ -176,7 +193,7 @@ func (t *transfer) land(ctx context.Context, l *landing, sel *selection, own *ow
 				continue
 			}
 		}
-		if err := t.landMatch(l, sel.tree, m, own, i); err != nil {
+		if err := t.landMatch(l, m.from, m, own, i); err != nil {
 			return err
 		}
 	}

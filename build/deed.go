@@ -94,7 +94,7 @@ func (d deed) whole() bool {
 		return false
 	}
 	for _, s := range d.copied.sources {
-		if s = path.Clean(s); s == "." || s == "/" {
+		if p := path.Clean(s.text); p == "." || p == "/" {
 			return true
 		}
 	}

@@ -77,6 +77,19 @@ func (f fakeTree) linkID(p string, _ *layer.Entry) string {
 	return ""
 }
 
+// selectSources finds what sources in one tree stand for.
+func selectSources(ctx context.Context, t tree, sources []source) (*selection, error) {
+	sel := &selection{}
+	for _, src := range sources {
+		found, err := selectSource(ctx, t, src)
+		if err != nil {
+			return nil, err
+		}
+		sel.matches = append(sel.matches, found...)
+	}
+	return sel, nil
+}
+
 // dockerfile parses a Dockerfile that must be right.
 func dockerfile(t *testing.T, text string) *parser.Dockerfile {
 	t.Helper()

@@ -125,7 +125,7 @@ func workdirSpotKey(parent []digest.Digest, dir, user string) cache.Key {
 func sourcesKey(from []digest.Digest, t *transfer) cache.Key {
 	h := newHasher("sources")
 	contents(h, from)
-	h.Strings("sources", t.sources)
+	h.Strings("sources", paths(t.sources))
 	h.Strings("exclude", t.exclude)
 	h.Bool("parents", t.parents)
 	key, _ := h.Sum()
@@ -149,6 +149,12 @@ func selectionDigest(s *selection) digest.Digest {
 	for _, m := range s.matches {
 		f.text("match")
 		f.text(lastName(m.name))
+		for _, text := range m.whole {
+			f.text(text)
+		}
+		if m.whole != nil {
+			continue
+		}
 		groups := linkGroups(m)
 		for _, it := range m.items {
 			e := it.entry

@@ -148,10 +148,7 @@ func (l *linter) ignored(s *Step, t *transfer) error {
 	if t.keyword == "ADD" {
 		verb = "Add"
 	}
-	for _, source := range t.sources {
-		if remoteSource(source) {
-			continue
-		}
+	for _, source := range paths(t.sources) {
 		source = path.Clean(source)
 		hidden, err := l.ignore.Hides(source)
 		if err != nil {

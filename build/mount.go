@@ -125,7 +125,7 @@ func (m *stepMount) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key := sourcesKey(from, &transfer{sources: []string{m.Type + " mount", m.Source}})
+	key := sourcesKey(from, &transfer{sources: []origin{{text: m.Type + " mount"}, {text: m.Source}}})
 	if data, ok := m.r.b.Cache.GetFact("sources", key); ok {
 		m.content = digest.Digest(data)
 		return nil
@@ -175,7 +175,7 @@ func (m *stepMount) selection(ctx context.Context) (*selection, error) {
 		return nil, err
 	}
 	found, err := matchTree(ctx, t, clean(m.Source), source{})
-	return &selection{tree: t, matches: []match{found}}, err
+	return &selection{matches: []match{found}}, err
 }
 
 // scene is what a step's mounts need while it runs.

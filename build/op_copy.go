@@ -100,16 +100,38 @@ func (o *copyOp) selectFiles(ctx context.Context) error {
 			return err
 		}
 	}
-	sources, err := o.t.selectors()
-	if err != nil {
-		return err
-	}
-	sel, err := selectSources(ctx, t, sources)
+	sel, err := o.selection(ctx, t)
 	if err != nil {
 		return err
 	}
 	o.sel = sel
 	return nil
+}
+
+// selection is what the sources stand for, in their order.
+func (o *copyOp) selection(ctx context.Context, t tree) (*selection, error) {
+	fetched, err := o.fetches(ctx)
+	if err != nil {
+		return nil, err
+	}
+	local, err := o.t.selectors()
+	if err != nil {
+		return nil, err
+	}
+	sel := &selection{}
+	for i := range o.t.sources {
+		if m, ok := fetched[i]; ok {
+			sel.matches = append(sel.matches, m)
+			continue
+		}
+		found, err := selectSource(ctx, t, local[0])
+		if err != nil {
+			return nil, err
+		}
+		sel.matches = append(sel.matches, found...)
+		local = local[1:]
+	}
+	return sel, nil
 }
 
 // spot tells what of the tree below decides where the files land: from the
@@ -145,6 +167,9 @@ func (o *copyOp) spot(ctx context.Context, sources digest.Digest) (spot, error) 
 // land lands the files on the tree below.
 func (o *copyOp) land(ctx context.Context) (*landing, spot, error) {
 	if err := o.selectFiles(ctx); err != nil {
+		return nil, spot{}, err
+	}
+	if err := o.sel.fill(ctx); err != nil {
 		return nil, spot{}, err
 	}
 	below := tree(emptyTree{})

@@ -30,14 +30,17 @@ type Bases interface {
 }
 
 // Builder holds what builds share: the store and the engines that work on it.
-// All fields but Events are required, save Executor, without which a RUN is
-// refused.
+// All fields but Events are required, save Executor and Remotes, without which
+// what needs them is refused.
 type Builder struct {
 	Store     *image.Store
 	Cache     *cache.Store
 	Snapshots *executor.Snapshots
 	Executor  *executor.Executor
 	Bases     Bases
+	// Remotes fetches the sources of ADD that are URLs and repositories; without it
+	// they are refused.
+	Remotes Remotes
 	// NoRun is why RUN is impossible here when Executor is nil.
 	NoRun string
 	// Rootless says that this process sits in a user namespace: overlay

@@ -321,8 +321,10 @@ func (p *planner) triggers(st *parser.Stage, f from) ([]parser.Instruction, erro
 // instruction plans one instruction after prev.
 func (p *planner) instruction(prev *Step, in parser.Instruction, trigger bool) (*Step, error) {
 	s := &Step{Stage: prev.Stage, Instr: in, Parent: prev, Platform: prev.Platform, Trigger: trigger}
-	if err := p.supported(s); err != nil {
-		return nil, err
+	if in, ok := in.(*parser.Run); ok {
+		if err := p.allows(s, in); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range sourceNames(in) {
 		var src *Step

@@ -140,8 +140,6 @@ func TestPlanRefuses(t *testing.T) {
 		{"mount from a later stage", "FROM scratch AS a\nRUN --mount=from=b,target=/b true\nFROM scratch AS b\n", "a", 2, "needs to be defined before"},
 		{"insecure", "FROM scratch\nRUN --security=insecure true\n", "", 2, "--allow security.insecure"},
 		{"network of the host", "FROM scratch\nRUN --network=host true\n", "", 2, "network.host is not allowed"},
-		{"url", "FROM scratch\nADD https://example.com/x /\n", "", 2, "is not supported"},
-		{"git", "FROM scratch\nADD git@example.com:x.git /\n", "", 2, "is not supported"},
 		{"copy from scratch", "FROM scratch\nCOPY --from=scratch a /\n", "", 2, "cannot copy from scratch"},
 	}
 	for _, tt := range tests {

@@ -75,22 +75,32 @@ func (r *run) openContext() error {
 	if r.req.ContextDir == "" {
 		return nil
 	}
-	dir, err := filepath.Abs(r.req.ContextDir)
-	if err != nil {
-		return err
-	}
-	memo, err := r.b.Cache.Files(dir)
-	if err != nil {
-		return err
-	}
-	c, err := openContext(dir, r.req.Ignore, memo)
+	c, err := r.openDir(r.req.ContextDir, r.req.Ignore)
 	if err != nil {
 		return err
 	}
 	c.sent = r.sends
 	r.context = c
-	r.keep(closerFunc(c.close))
 	return nil
+}
+
+// openDir opens a directory of this machine as a tree, for as long as the build
+// lasts.
+func (r *run) openDir(dir string, ignore *parser.Ignore) (*contextTree, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	memo, err := r.b.Cache.Files(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openContext(dir, ignore, memo)
+	if err != nil {
+		return nil, err
+	}
+	r.keep(closerFunc(c.close))
+	return c, nil
 }
 
 type closerFunc func() error

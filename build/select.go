@@ -17,17 +17,24 @@ import (
 // selection is what the sources of a COPY or ADD stand for: for each path
 // that a source names or matches, the tree below it.
 type selection struct {
-	tree    tree
 	matches []match
 	digest  digest.Digest
 }
 
-// match is one path that a source stands for.
+// match is one path that a source stands for, or what a source that is fetched gives.
 type match struct {
 	// name is the path as the source has it: a link's own name decides what
 	// its target is called at the destination.
 	name  string
 	items []item
+	// from gives the bytes of the items: the tree that they are in, if it is one.
+	from opener
+	// unpack says that an archive is meant for what it holds.
+	unpack bool
+	// whole, if set, identifies the match before there are items, and fill
+	// fetches them.
+	whole []string
+	fill  func(ctx context.Context, m *match) error
 }
 
 // item is one file of a match, in depth-first order, the top first.
@@ -55,6 +62,8 @@ type source struct {
 	// along. exclude leaves out what it matches, and what is below that.
 	include, exclude *parser.Ignore
 	pattern          string // what include is made of
+	// unpack takes a file for an archive, if it is one.
+	unpack bool
 	// required, if set, is a path that must be among what is selected: itself or
 	// something that begins with it.
 	required string
@@ -69,36 +78,35 @@ func plainSources(paths ...string) []source {
 	return out
 }
 
-// selectSources finds what the sources name. No file is read yet.
-func selectSources(ctx context.Context, t tree, sources []source) (*selection, error) {
-	s := &selection{tree: t}
-	for _, src := range sources {
-		names, err := glob(t, src.path)
+// selectSource finds what a source names. No file is read yet.
+func selectSource(ctx context.Context, t tree, src source) ([]match, error) {
+	names, err := glob(t, src.path)
+	if err != nil {
+		return nil, err
+	}
+	var out []match
+	for _, name := range names {
+		m, err := matchTree(ctx, t, name, src)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range names {
-			m, err := matchTree(ctx, t, name, src)
-			if err != nil {
+		if src.required != "" && !m.selects(t, src.required) {
+			return nil, notFound(t, clean(src.required))
+		}
+		if src.include != nil && len(m.items) == 1 && m.items[0].at != "" {
+			if err := sent(t, m.items[0].at, src.pattern); err != nil {
 				return nil, err
 			}
-			if src.required != "" && !m.selects(t, src.required) {
-				return nil, notFound(t, clean(src.required))
-			}
-			if src.include != nil && len(m.items) == 1 && m.items[0].at != "" {
-				if err := sent(t, m.items[0].at, src.pattern); err != nil {
-					return nil, err
-				}
-			}
-			if name == "" && (src.include != nil || src.exclude != nil) {
-				if err := m.checkLinks(t); err != nil {
-					return nil, err
-				}
-			}
-			s.matches = append(s.matches, m)
 		}
+		if name == "" && (src.include != nil || src.exclude != nil) {
+			if err := m.checkLinks(t); err != nil {
+				return nil, err
+			}
+		}
+		m.unpack = src.unpack
+		out = append(out, m)
 	}
-	return s, nil
+	return out, nil
 }
 
 // identify computes the selection's digest. Files whose digests are not known
@@ -153,7 +161,7 @@ func (m match) selects(t tree, prefix string) bool {
 
 // matchTree walks what one source path stands for.
 func matchTree(ctx context.Context, t tree, name string, src source) (match, error) {
-	m := match{name: name}
+	m := match{name: name, from: t}
 	top, e, err := find(t, name)
 	if err != nil {
 		return m, err
@@ -280,18 +288,22 @@ func (s *selection) hashFiles(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, m := range s.matches {
+		t, ok := m.from.(tree)
+		if !ok || m.whole != nil {
+			continue // it is identified by other means
+		}
 		for i := range m.items {
 			it := &m.items[i]
 			if it.entry.Type != typeReg || it.digest != "" {
 				continue
 			}
 			var ok bool
-			if it.digest, ok = s.tree.known(it.at, it.entry); ok {
+			if it.digest, ok = t.known(it.at, it.entry); ok {
 				continue
 			}
 			g.Go(func() error {
 				var err error
-				it.digest, err = s.tree.digest(ctx, it.at, it.entry)
+				it.digest, err = t.digest(ctx, it.at, it.entry)
 				return err
 			})
 		}

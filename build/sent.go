@@ -1,6 +1,7 @@
 package build
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/parser"
@@ -30,7 +31,10 @@ func contextSources(in parser.Instruction) []string {
 			return in.Sources
 		}
 	case *parser.Add:
-		return in.Sources
+		return slices.DeleteFunc(slices.Clone(in.Sources), func(s string) bool {
+			o, err := originOf(s)
+			return err != nil || o.remote()
+		})
 	case *parser.Run:
 		var out []string
 		for _, m := range in.Mounts {

@@ -24,7 +24,7 @@ type Add struct {
 	Node
 	Transfer
 	Checksum   string
-	KeepGitDir bool
+	KeepGitDir *bool // nil: what the source says
 	Unpack     *bool // nil: unpack what is local, not what is remote
 }
 
@@ -51,15 +51,20 @@ func (c *Copy) flags() []flag {
 }
 
 func (a *Add) flags() []flag {
-	var unpack bool
-	set := toggleFlag("unpack", &unpack)
-	apply := set.set
-	set.set = func(value string) error {
-		a.Unpack = &unpack
-		return apply(value)
-	}
-	own := []flag{textFlag("checksum", &a.Checksum), toggleFlag("keep-git-dir", &a.KeepGitDir), set}
+	own := []flag{textFlag("checksum", &a.Checksum), givenFlag("keep-git-dir", &a.KeepGitDir), givenFlag("unpack", &a.Unpack)}
 	return append(own, a.Transfer.flags()...)
+}
+
+// givenFlag is a toggle that tells whether it was given at all.
+func givenFlag(name string, at **bool) flag {
+	var on bool
+	f := toggleFlag(name, &on)
+	set := f.set
+	f.set = func(value string) error {
+		*at = &on
+		return set(value)
+	}
+	return f
 }
 
 // flags are those that COPY and ADD share.

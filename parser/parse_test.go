@@ -50,7 +50,7 @@ func TestInstructions(t *testing.T) {
 				Transfer: Transfer{
 					Sources: []string{"u"}, Dest: "d", Chown: "a:b", Chmod: "u+x", Link: true, Exclude: []string{"*.o", "x"},
 				},
-				Checksum: "sha256:ab", KeepGitDir: true, Unpack: ptr(false),
+				Checksum: "sha256:ab", KeepGitDir: ptr(true), Unpack: ptr(false),
 			},
 		},
 		{"add unpack", "ADD --unpack u d", &Add{Transfer: Transfer{Sources: []string{"u"}, Dest: "d"}, Unpack: ptr(true)}},

@@ -64,6 +64,7 @@ func (c *Client) fetch(ctx context.Context, d *download) (*File, error) {
 	}
 	e, err := d.run(ctx)
 	if err = errors.Join(err, d.at.sweep(e)); err != nil {
+		_ = os.Remove(d.at.path) // fails while something is in it
 		return nil, err
 	}
 	return c.open(e)

@@ -39,6 +39,13 @@ func (c *buildCommand) build(ctx context.Context, s *session, src *source) error
 		show.close()
 		return c.fail(s, src, show, err)
 	}
+	fetch, err := s.remotes(c.secrets, c.steps.run.SSH["default"])
+	if err != nil {
+		show.close()
+		return c.fail(s, src, show, err)
+	}
+	defer fetch.client.Close() //nolint:errcheck // what it has fetched is used up
+	b.Remotes = fetch
 	var warned notes
 	b.Events = warned.tee(show.event)
 	done, err := c.buildAndSend(ctx, s, b, src, show)

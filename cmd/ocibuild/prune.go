@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocibuild/ocibuild/build/remote"
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/opencontainers/go-digest"
@@ -68,6 +69,7 @@ type pruneResult struct {
 	Unpacked int      `json:"unpacked_layers"`
 	Records  int      `json:"cache_records"`
 	Mounts   int      `json:"cache_mounts"`
+	Fetched  int      `json:"fetched"`
 	Bytes    int64    `json:"bytes"`
 }
 
@@ -141,8 +143,8 @@ func (c *pruneCommand) pruneBlobs(ctx context.Context, s *session, result *prune
 	return err
 }
 
-// pruneDirectories drops unpacked layers and, with the build cache, the
-// directories of cache mounts, but none that a live build has used.
+// pruneDirectories drops unpacked layers, what builds have fetched and, with the
+// build cache, the directories of cache mounts, but none that a live build has used.
 func (c *pruneCommand) pruneDirectories(ctx context.Context, s *session, begin time.Time, result *pruneResult) error {
 	snapshots, err := s.snapshots()
 	if err != nil {
@@ -168,8 +170,23 @@ func (c *pruneCommand) pruneDirectories(ctx context.Context, s *session, begin t
 	if aged := begin.Add(-unpackedAge); !c.all && !c.cache && aged.Before(limit) {
 		limit = aged
 	}
+	if err := result.pruneFetched(ctx, st, limit); err != nil {
+		return err
+	}
 	gone, err := snapshots.Prune(ctx, func(_ string, used time.Time) bool { return !used.Before(limit) })
 	result.Unpacked = len(gone)
+	return err
+}
+
+// pruneFetched drops what builds have fetched from URLs and repositories.
+func (r *pruneResult) pruneFetched(ctx context.Context, st *image.Store, limit time.Time) error {
+	dir, err := filepath.Abs(filepath.Join(st.Root(), remoteDir))
+	if err != nil {
+		return err
+	}
+	gone, err := remote.Prune(ctx, dir, st, limit)
+	r.Fetched = gone.Files + gone.Repositories + gone.Trees
+	r.Bytes += gone.Bytes
 	return err
 }
 
@@ -186,6 +203,9 @@ func (r *pruneResult) print(s *session) error {
 	}
 	if r.Mounts > 0 {
 		fmt.Fprintf(&b, "Dropped %d cache mounts\n", r.Mounts)
+	}
+	if r.Fetched > 0 {
+		fmt.Fprintf(&b, "Dropped %d downloads\n", r.Fetched)
 	}
 	if r.Unpacked > 0 {
 		fmt.Fprintf(&b, "Dropped %d unpacked layers\n", r.Unpacked)

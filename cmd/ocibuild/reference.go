@@ -12,18 +12,13 @@ type instruction struct {
 }
 
 // instructionFlag is one flag. use is an instruction that has it.
-type instructionFlag struct {
-	name, value, does, use string
-	// refused says that the language has the flag and ocibuild has not.
-	refused bool
-}
+type instructionFlag struct{ name, value, does, use string }
 
 // mountHelp is one type of RUN --mount. use is a value of the flag that has it.
 type mountHelp struct {
 	name, does string
 	options    []string // by their first names
 	use        string
-	refused    bool
 }
 
 // mountOption is one option of RUN --mount with its other names, or a pair.
@@ -49,16 +44,22 @@ var mountOptions = []mountOption{
 // dockerfileReference is the table, in the order of the alphabet.
 var dockerfileReference = []instruction{
 	{
-		keyword: "ADD", short: "copy files, unpacking archives",
+		keyword: "ADD", short: "copy files, unpack archives, fetch URLs and git repositories",
 		forms: []string{"ADD [FLAGS] SOURCE... DEST", `ADD [FLAGS] ["SOURCE", ..., "DEST"]`, "ADD [FLAGS] <<NAME DEST"},
 		flags: append([]instructionFlag{
-			{name: "unpack", value: "[=false]", does: "whether local archives are unpacked (default: they are)", use: "ADD --unpack=false a.tar /"},
-			{name: "checksum", value: "DIGEST", does: "what the remote source must hold", use: "ADD --checksum=sha256:0 https://example.org/a /a", refused: true},
-			{name: "keep-git-dir", does: "keep .git of a repository", use: "ADD --keep-git-dir https://example.org/a.git /a", refused: true},
+			{name: "unpack", value: "[=false]", does: "whether archives are unpacked (default: local ones are)", use: "ADD --unpack=false a.tar /"},
+			{
+				name: "checksum", value: "DIGEST", does: "sha256:, sha384: or sha512: and what a URL must hold; of a repository the commit",
+				use: "ADD --checksum=sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad https://example.org/a /a",
+			},
+			{name: "keep-git-dir", does: "keep .git of a repository", use: "ADD --keep-git-dir https://example.org/a.git /a"},
 		}, copyFlags("ADD")...),
 		about: "Like COPY, and a local tar, plain or compressed with gzip, bzip2, xz or zstd, is unpacked into the destination, a directory. Its " +
-			"content tells whether a file is one, not its name. URLs and git repositories as sources are not supported.",
-		examples: []string{"ADD rootfs.tar.xz /", "ADD --chown=1000:1000 site.tar.gz /srv/"},
+			"content tells whether a file is one, not its name.\n" +
+			"The file of a URL has mode 600 and its server's time. A repository is a URL that ends in .git, one of ssh or git, or " +
+			"USER@HOST:PATH, with #REF:DIR behind it, or a query (ref, tag, branch, commit, subdir, keep-git-dir, submodules, mtime). " +
+			"It needs git. Secrets for private ones: HTTP_AUTH_TOKEN_HOST, HTTP_AUTH_HEADER_HOST, GIT_AUTH_TOKEN, GIT_AUTH_HEADER.",
+		examples: []string{"ADD rootfs.tar.xz /", "ADD --checksum=sha256:6b86... https://example.org/f /f", "ADD https://example.org/a.git#v1.2:src /src"},
 	},
 	{
 		keyword: "ARG", short: "declare build arguments",

@@ -19,9 +19,6 @@ func findInstruction(name string) (instruction, bool) {
 	return dockerfileReference[i], true
 }
 
-// notSupported marks what the language has and ocibuild has not.
-const notSupported = " (not supported)"
-
 // spelling is a flag as it is written: "--chown=USER[:GROUP]".
 func (f instructionFlag) spelling() string {
 	if f.value == "" || strings.HasPrefix(f.value, "[") {
@@ -56,15 +53,11 @@ More:
 	return err
 }
 
-// flagList is the names of an instruction's flags, those not supported marked.
+// flagList is the names of an instruction's flags.
 func (in instruction) flagList() string {
 	var out []string
 	for _, f := range in.flags {
-		name := "--" + f.name
-		if f.refused {
-			name += notSupported
-		}
-		out = append(out, name)
+		out = append(out, "--"+f.name)
 	}
 	list := strings.Join(out, ", ")
 	if len(in.mounts) > 0 {
@@ -73,13 +66,10 @@ func (in instruction) flagList() string {
 	return list
 }
 
-// mountList is the types of mounts, those not supported marked.
+// mountList is the types of mounts.
 func (in instruction) mountList() string {
 	var out []string
 	for _, m := range in.mounts {
-		if m.refused {
-			m.name += notSupported
-		}
 		out = append(out, m.name)
 	}
 	return strings.Join(out, "|")
@@ -96,7 +86,7 @@ func writeInstruction(w io.Writer, in instruction) error {
 		b.WriteString("\nFlags:\n")
 	}
 	for _, f := range in.flags {
-		writeTerm(&b, f.spelling(), f.does, f.refused)
+		writeTerm(&b, f.spelling(), f.does)
 	}
 	if len(in.mounts) > 0 {
 		in.writeMounts(&b)
@@ -112,19 +102,16 @@ func writeInstruction(w io.Writer, in instruction) error {
 func (in instruction) writeMounts(b *strings.Builder) {
 	b.WriteString("\nTypes of --mount, and their options:\n")
 	for _, m := range in.mounts {
-		writeTerm(b, m.name, m.does+": "+strings.Join(m.options, ", "), m.refused)
+		writeTerm(b, m.name, m.does+": "+strings.Join(m.options, ", "))
 	}
 	b.WriteString("\nOptions of --mount:\n")
 	for _, o := range mountOptions {
-		writeTerm(b, o.names, o.does, false)
+		writeTerm(b, o.names, o.does)
 	}
 }
 
 // writeTerm prints a term in one column and what it means in another.
-func writeTerm(b *strings.Builder, term, means string, refused bool) {
-	if refused {
-		means += notSupported
-	}
+func writeTerm(b *strings.Builder, term, means string) {
 	const column = 25
 	indent := strings.Repeat(" ", column)
 	if len(term) > column-3 {
@@ -174,21 +161,13 @@ func referenceTable() string {
 		var flags []string
 		for _, f := range in.flags {
 			if f.name != "mount" {
-				flags = append(flags, code("--"+f.name, f.refused))
+				flags = append(flags, "`--"+f.name+"`")
 			}
 		}
 		for _, m := range in.mounts {
-			flags = append(flags, code("--mount=type="+m.name, m.refused))
+			flags = append(flags, "`--mount=type="+m.name+"`")
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", in.keyword, in.short, strings.Join(flags, " "))
 	}
 	return strings.ReplaceAll(b.String(), "|  |", "| |")
-}
-
-// code sets a flag in the README, struck out if it is not supported.
-func code(flag string, refused bool) string {
-	if refused {
-		return "~~`" + flag + "`~~"
-	}
-	return "`" + flag + "`"
 }

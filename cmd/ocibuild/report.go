@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/build/remote"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
 	"github.com/ocibuild/ocibuild/registry"
@@ -35,7 +36,7 @@ func writeExitCodes(w io.Writer) error {
   2    the command line is wrong: an unknown verb or flag, a bad value or name
   3    the Dockerfile or the build context is wrong
   4    a step of the build failed: its command, or what was to be done for it
-  5    a registry, or the way to it, refused or failed
+  5    a registry or another server, or the way to it, refused or failed
   6    the store: no such image, a name for several images, damage, no space
   129  ended by a hangup (SIGHUP)
   130  ended by ctrl-C (SIGINT)
@@ -104,6 +105,8 @@ func exitCode(err error) int {
 		step  *build.StepError
 		input *build.Hinted // at a step: what the user wrote is wrong
 		reg   *registry.Error
+		far   *remote.Error
+		other *remote.MismatchError
 	)
 	switch {
 	case err == nil:
@@ -114,7 +117,7 @@ func exitCode(err error) int {
 		return exitSignal + int(stop.signal)
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &reg):
+	case errors.As(err, &reg), errors.As(err, &far):
 		return exitRegistry
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT),
 		errors.As(err, &store), errors.As(err, &state), errors.As(err, &bad) && bad.Stored,
@@ -122,7 +125,7 @@ func exitCode(err error) int {
 		return exitStore
 	case errors.As(err, &step) && ranCommand(step):
 		return exitStep
-	case errors.As(err, &file), errors.As(err, &place), step != nil && errors.As(err, &input):
+	case errors.As(err, &file), errors.As(err, &place), errors.As(err, &other), step != nil && errors.As(err, &input):
 		return exitDockerfile
 	case step != nil:
 		return exitStep
@@ -172,10 +175,19 @@ func hint(err error) string {
 		place  *contextError
 		hinted *build.Hinted
 		step   *build.StepError
+		far    *remote.Error
+		other  *remote.MismatchError
+		git    *remote.GitMissingError
 	)
 	switch {
 	case errors.As(err, &usage):
 		return usage.hint
+	case errors.As(err, &far):
+		return far.Hint
+	case errors.As(err, &other):
+		return other.Hint
+	case errors.As(err, &git):
+		return "install it: most systems have it as the package git"
 	case errors.As(err, &hinted):
 		return hinted.Hint
 	case errors.As(err, &step) && stepHint(step) != "":

@@ -43,6 +43,10 @@ func TestMain(m *testing.M) {
 //	                         run a program, send SIG when it has printed TEXT, and want an exit code
 //	registry [HTPASSWD]      start a registry on $REGISTRY; skips when none is installed
 //	asuser PROGRAM ...       run a program as an ordinary user; skips when there is none
+//	web DIR                  start a web server on $WEB (see cmdWeb)
+//	commit DIR [TAG]         commit everything in a git repository, $COMMIT; skips without git
+//	submodule DIR PATH URL COMMIT
+//	                         add one to a git repository
 //	together N PROGRAM ...   run N of a program at once; %d in an argument is 1 to N
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -54,6 +58,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"base": cmdBase, "rootfs": cmdRootfs, "exits": cmdExits, "signal": cmdSignal,
 			"registry": cmdRegistry, "program": cmdProgram, "sshkey": cmdSSHKey, "asuser": cmdAsUser, "together": cmdTogether,
+			"web": cmdWeb, "commit": cmdCommit, "submodule": cmdSubmodule,
 		},
 	})
 }
