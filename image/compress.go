@@ -188,6 +188,9 @@ func (s *Store) portable(ctx context.Context, desc ocispec.Descriptor, o Portabl
 
 func (s *Store) portableManifest(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest, o PortableOptions) (ocispec.Descriptor, error) {
 	s.Use(m.Config.Digest)
+	if !isConfigType(m.Config.MediaType) || m.ArtifactType != "" {
+		return desc, nil // an artifact leaves as it is, whatever it is made of
+	}
 	g, groupCtx := errgroup.WithContext(ctx)
 	g.SetLimit(2) // the compressor is parallel in itself
 	layers := make([]ocispec.Descriptor, len(m.Layers))

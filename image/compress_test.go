@@ -121,3 +121,18 @@ func TestCompressRefusesUnknownAlgorithm(t *testing.T) {
 }
 
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// An artifact whose layers look like those of images leaves as it is.
+func TestPortableLeavesArtifacts(t *testing.T) {
+	s := newStore(t)
+	l, err := addLayer(s, tarOf(t, file{"a", "1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := putManifest(t, s, ocispec.Manifest{
+		ArtifactType: "application/vnd.test.tar", Config: putText(t, s, ocispec.MediaTypeEmptyJSON, "{}"), Layers: []ocispec.Descriptor{l.Descriptor},
+	})
+	if out, err := s.Portable(t.Context(), desc, PortableOptions{testGzip()}); err != nil || out.Digest != desc.Digest {
+		t.Errorf("%v, %v", out, err)
+	}
+}

@@ -193,6 +193,41 @@ func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error
 	return nil
 }
 
+// Keep puts a manifest or an index into the table without a name: what Tag does
+// for what nobody asks for by name, such as an artifact that is about an image.
+func (s *Store) Keep(ctx context.Context, desc ocispec.Descriptor) error {
+	return s.keep(ctx, withoutName(desc), "")
+}
+
+// keep puts an entry without a name in the place of an earlier one, if there was
+// one.
+func (s *Store) keep(ctx context.Context, desc ocispec.Descriptor, earlier digest.Digest) error {
+	needs, err := s.useAll(ctx, desc)
+	if err == nil {
+		err = s.Sync(ctx, needs...)
+	}
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", desc.Digest, err)
+	}
+	err = s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
+		for _, d := range needs {
+			if !s.Use(d) {
+				return false, missing(d)
+			}
+		}
+		if slices.ContainsFunc(index.Manifests, func(m ocispec.Descriptor) bool { return m.Digest == desc.Digest }) {
+			return false, nil
+		}
+		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return earlier != "" && m.Digest == earlier })
+		index.Manifests = append(index.Manifests, desc)
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", desc.Digest, err)
+	}
+	return nil
+}
+
 var errTagName = errors.New("a name with a digest names that digest only")
 
 // setEntry reports whether the table was changed.

@@ -102,7 +102,7 @@ func (s *Store) Inspect(ctx context.Context, name string, want *ocispec.Platform
 	if summary.IsIndex {
 		info.addMembers(&summary, img, want != nil)
 	}
-	return info, info.addTable(ctx, s, m)
+	return info, info.addTable(ctx, m)
 }
 
 func (i *Info) addImage(img *Image) {
@@ -174,7 +174,7 @@ func orDigest(a, b digest.Digest) digest.Digest {
 
 // addTable fills in what the table says: the names that lead to the image, and
 // what is about it.
-func (i *Info) addTable(ctx context.Context, s *Store, m *memo) error {
+func (i *Info) addTable(ctx context.Context, m *memo) error {
 	entries, err := m.entries(ctx)
 	if err != nil {
 		return err
@@ -183,20 +183,50 @@ func (i *Info) addTable(ctx context.Context, s *Store, m *memo) error {
 		if e.Descriptor.Digest == i.Descriptor.Digest && !e.Ref.IsZero() {
 			i.addName(e.Ref)
 		}
-		if !isManifestType(e.Descriptor.MediaType) || !m.mayMention(e.Descriptor.Digest, i.Descriptor.Digest, i.Manifest.Digest) {
+	}
+	about, err := m.referrers(ctx, i.Descriptor.Digest, i.Manifest.Digest)
+	for _, r := range about {
+		i.Referrers = append(i.Referrers, r.info())
+	}
+	return err
+}
+
+// Referrers gives the manifests of the store that are about another: whose
+// subject it is.
+func (s *Store) Referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	m := s.openMemo()
+	defer m.save()
+	about, err := m.referrers(ctx, subject)
+	var list []ocispec.Descriptor
+	for _, r := range about {
+		r.Descriptor.Platform = nil
+		list = append(list, r.Descriptor)
+	}
+	return list, err
+}
+
+// referrers looks through the table for what has one of the subjects, each once.
+func (m *memo) referrers(ctx context.Context, subjects ...digest.Digest) ([]Member, error) {
+	entries, err := m.entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []Member
+	seen := make(map[digest.Digest]bool)
+	for _, e := range entries {
+		d := e.Descriptor.Digest
+		if seen[d] || !isManifestType(e.Descriptor.MediaType) || !m.mayMention(d, subjects...) {
 			continue
 		}
+		seen[d] = true
 		about := m.summarise(ctx, e.Descriptor)
 		for _, r := range about.Members {
-			if r.Subject == "" || r.Subject != i.Descriptor.Digest && r.Subject != i.Manifest.Digest {
-				continue
-			}
-			if of := r.info(); !slices.Contains(i.Referrers, of) {
-				i.Referrers = append(i.Referrers, of)
+			if r.Subject != "" && slices.Contains(subjects, r.Subject) {
+				list = append(list, r)
 			}
 		}
 	}
-	return nil
+	return list, ctx.Err()
 }
 
 func (i *Info) addName(ref Ref) {

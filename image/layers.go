@@ -305,13 +305,6 @@ func (s *Store) replaceRecord(ctx context.Context, id digest.Digest, desc ocispe
 		return err
 	}
 	defer unlock()
-	needs, err := s.useAll(ctx, desc)
-	if err != nil {
-		return fmt.Errorf("keep layer: %w", err)
-	}
-	if err := s.Sync(ctx, needs...); err != nil {
-		return err
-	}
 	list, err := s.Layers(ctx)
 	if err != nil {
 		return err
@@ -320,19 +313,7 @@ func (s *Store) replaceRecord(ctx context.Context, id digest.Digest, desc ocispe
 	if at := slices.IndexFunc(list, func(l StoredLayer) bool { return l.ID == id }); at >= 0 {
 		earlier = list[at].record
 	}
-	return s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
-		for _, d := range needs {
-			if !s.Use(d) {
-				return false, missing(d)
-			}
-		}
-		if slices.ContainsFunc(index.Manifests, func(m ocispec.Descriptor) bool { return m.Digest == desc.Digest }) {
-			return false, nil
-		}
-		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return earlier != "" && m.Digest == earlier })
-		index.Manifests = append(index.Manifests, desc)
-		return true, nil
-	})
+	return s.keep(ctx, desc, earlier)
 }
 
 // RemoveLayer lets a layer go that was kept. One that an image or another layer

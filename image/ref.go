@@ -191,6 +191,9 @@ func (r Ref) Digest() digest.Digest { return r.digest }
 // IsZero reports whether r names nothing.
 func (r Ref) IsZero() bool { return r == Ref{} }
 
+// WithTag is the same repository with another tag and no digest.
+func (r Ref) WithTag(tag string) (Ref, error) { return ParseRef(r.name() + ":" + tag) }
+
 // WithDefaultTag adds the tag latest where there is neither tag nor digest.
 func (r Ref) WithDefaultTag() Ref {
 	if !r.IsZero() && r.tag == "" && r.digest == "" {

@@ -70,6 +70,7 @@ type Client struct {
 	secrets    secrets
 	slots      *semaphore.Weighted // one for each blob that moves
 	pulling    keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
+	noting     keyedLock           // one for each list of referrers that is being added to
 	stall      time.Duration
 
 	mu    sync.Mutex

@@ -9,6 +9,8 @@
 //   - Every blob and manifest is verified against its descriptor's size and digest in the stream that carries it: a reader gives an
 //     error at its end when they differ. What is asked for by tag is verified against the digest that the registry names.
 //   - Content is stored and pushed children first: whoever sees a manifest finds what it names.
+//   - A manifest that is about another (its subject) is listed with it: by the registry, else by the client in the tag that the
+//     specification has for that.
 //   - An index is kept as the bytes that were received; a pull fetches the platforms that are wanted of it, or all, attestations and other
 //     documents included.
 //   - Credentials go to the registry that they were stored for and to the token service that it names, never along a redirect to

@@ -33,6 +33,7 @@ type fakeRegistry struct {
 	noMount   bool
 	noRange   bool
 	absolute  bool // Location headers are whole URLs
+	referrers bool // it lists manifests by their subjects
 
 	// auth is "", "basic" or "bearer".
 	auth           string
@@ -138,6 +139,9 @@ func (f *fakeRegistry) route(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(path, "/manifests/"):
 		name, ref, _ := strings.Cut(path, "/manifests/")
 		f.manifest(w, r, name, ref)
+	case strings.Contains(path, "/referrers/") && f.referrers:
+		name, d, _ := strings.Cut(path, "/referrers/")
+		f.listReferrers(w, name, d)
 	case path == "_catalog":
 		f.list(w, r, "repositories", f.repositories())
 	case strings.HasSuffix(path, "/tags/list"):
@@ -145,6 +149,24 @@ func (f *fakeRegistry) route(w http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
 	}
+}
+
+// listReferrers answers as the specification wants it.
+func (f *fakeRegistry) listReferrers(w http.ResponseWriter, repo, subject string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	index.SchemaVersion = 2
+	for key, m := range f.manifests {
+		name, ref, _ := strings.Cut(key, " ")
+		desc := ocispec.Descriptor{MediaType: m.mediaType, Digest: digest.Digest(ref), Size: int64(len(m.body))}
+		of, entry := aboutSubject(desc, m.body)
+		if name == repo && strings.Contains(ref, ":") && of != nil && of.Digest.String() == subject {
+			index.Manifests = append(index.Manifests, entry)
+		}
+	}
+	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	_ = json.NewEncoder(w).Encode(index)
 }
 
 func (f *fakeRegistry) repositories() []string {
@@ -343,6 +365,9 @@ func (f *fakeRegistry) putManifest(w http.ResponseWriter, name, ref string, m st
 	d := digest.FromBytes(m.body).String()
 	f.manifests[name+" "+ref], f.manifests[name+" "+d] = m, m
 	w.Header().Set("Docker-Content-Digest", d)
+	if subject, _ := aboutSubject(ocispec.Descriptor{}, m.body); subject != nil && f.referrers {
+		w.Header().Set("OCI-Subject", subject.Digest.String())
+	}
 	w.WriteHeader(http.StatusCreated)
 }
 

@@ -287,5 +287,8 @@ func (j job) pushManifest(ctx context.Context, reference string, desc ocispec.De
 	if got.Validate() == nil && got.Algorithm() == desc.Digest.Algorithm() && got != desc.Digest {
 		return j.errorf("the registry, or a proxy before it, alters content", "it stored the manifest %s as %s", desc.Digest, got)
 	}
-	return nil
+	if tellsSubject(resp) {
+		return nil
+	}
+	return j.noteReferrer(ctx, desc, body)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image"
@@ -15,6 +16,8 @@ type pushCommand struct {
 	ref      image.Ref
 	platform platformFlag
 	all      bool
+	allTags  bool
+	about    bool
 	quiet    bool
 	insecure []string
 }
@@ -30,6 +33,8 @@ func pushDescription() *command {
 		examples: []example{
 			{"ocibuild push ghcr.io/me/app:v1", ""},
 			{"ocibuild push localhost:5000/app", "registries on this machine may speak plain http"},
+			{"ocibuild push --all-tags ghcr.io/me/app", ""},
+			{"ocibuild push --referrers ghcr.io/me/app:v1", "with the signatures that an earlier pull --referrers has brought"},
 			{"ocibuild push --platform linux/arm64 ghcr.io/me/app:v1-arm64", "the image for one platform, without the index"},
 		},
 		make: func() verb { return &pushCommand{} },
@@ -39,6 +44,8 @@ func pushDescription() *command {
 func (c *pushCommand) Flags(fs *pflag.FlagSet) {
 	c.platform.declare(fs, "send the image for this `OS/ARCH[/VARIANT]` alone, without the index")
 	fs.BoolVar(&c.all, "all-platforms", false, "refuse to send an index without some of its images")
+	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "send all tags of the repository that the store has")
+	fs.BoolVar(&c.about, "referrers", false, "send the artifacts of the store that are about the image too")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
 	insecureFlag(fs, &c.insecure)
 }
@@ -47,7 +54,10 @@ func (c *pushCommand) Check(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one NAME"); err != nil {
 		return err
 	}
-	var err error
+	ref, err := parseRef(args[0])
+	if err == nil && c.allTags && ref.Tag()+ref.Digest().String() != "" {
+		return usagef("--all-tags is about a repository: leave the tag of %s out", args[0])
+	}
 	if c.ref, err = parseNewRef(args[0]); err != nil {
 		return err
 	}
@@ -62,7 +72,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	desc, err := st.Lookup(ctx, c.ref)
+	images, err := c.images(ctx, st)
 	if err != nil {
 		return missingImage(c.ref.Familiar(), err)
 	}
@@ -71,29 +81,64 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer lease.Release()
-	if c.platform.want != nil {
-		img, err := st.Select(ctx, desc, c.platform.want)
-		if err != nil {
-			return missingImage(c.ref.Familiar(), err)
-		}
-		desc = img.Descriptor
-	}
 	mode := "auto"
 	if c.quiet {
 		mode = "quiet"
 	}
 	show := newDisplay(mode, s.stdio)
 	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all}
-	pushed, err := p.push(ctx, c.ref, desc)
+	var done []registry.Pushed
+	for _, i := range images {
+		pushed, pushErr := c.push(ctx, p, i)
+		if err = pushErr; err != nil {
+			break
+		}
+		done = append(done, pushed)
+	}
 	show.close()
-	if err != nil {
-		return err
+	for i, pushed := range done {
+		if len(pushed.Without) > 0 {
+			fmt.Fprintf(s.err, "warning: %s was pushed without %s: neither the store nor the registry has it\n", images[i].Ref.Familiar(), strings.Join(pushed.Without, ", "))
+		}
+		if _, err := fmt.Fprintf(s.out, "%s@%s\n", repositoryName(c.ref), pushed.Digest); err != nil {
+			return err
+		}
 	}
-	if len(pushed.Without) > 0 {
-		fmt.Fprintf(s.err, "warning: %s was pushed without %s: neither the store nor the registry has it\n", c.ref.Familiar(), strings.Join(pushed.Without, ", "))
-	}
-	_, err = fmt.Fprintf(s.out, "%s@%s\n", repositoryName(c.ref), pushed.Digest)
 	return err
+}
+
+// images are what is to be pushed, of an index for one platform that image.
+func (c *pushCommand) images(ctx context.Context, st *image.Store) ([]image.Reference, error) {
+	images, err := st.References(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images = slices.DeleteFunc(images, func(r image.Reference) bool {
+		same := r.Ref.Host() == c.ref.Host() && r.Ref.Repository() == c.ref.Repository() && r.Ref.Tag() != ""
+		return !same || !c.allTags && r.Ref != c.ref
+	})
+	if len(images) == 0 {
+		return nil, image.ErrNotFound
+	}
+	for i := range images {
+		if c.platform.want == nil {
+			continue
+		}
+		img, err := st.Select(ctx, images[i].Descriptor, c.platform.want)
+		if err != nil {
+			return nil, err
+		}
+		images[i].Descriptor = img.Descriptor
+	}
+	return images, nil
+}
+
+func (c *pushCommand) push(ctx context.Context, p *pusher, i image.Reference) (registry.Pushed, error) {
+	pushed, err := p.push(ctx, i.Ref, i.Descriptor)
+	if err == nil && c.about {
+		err = p.pushReferrers(ctx, i.Ref, i.Descriptor, pushed.Digest)
+	}
+	return pushed, err
 }
 
 // repositoryName is a reference without tag and digest: "ghcr.io/me/app".
