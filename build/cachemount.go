@@ -46,8 +46,8 @@ func (m *stepMount) settleCache() {
 // settleSeed settles what a cache begins with, when its from is known.
 func (m *stepMount) settleSeed() {
 	switch {
-	case m.from == nil:
-	case len(m.from.Layers) == 0:
+	case !m.reads():
+	case m.files == nil && len(m.from.Layers) == 0:
 		m.from = nil // from=scratch is the same as none
 	case m.owned:
 		m.Source = ownedSeed
@@ -63,7 +63,7 @@ func (m *stepMount) cacheName() string {
 	if m.owned {
 		f.number(int64(m.root.mode), int64(m.root.uid), int64(m.root.gid))
 	}
-	if m.from != nil {
+	if m.reads() {
 		f.text(clean(m.Source))
 		f.text(string(m.content))
 	}
@@ -149,7 +149,7 @@ func (s *scene) cache(ctx context.Context, m *stepMount) error {
 	var sel *selection
 	var err error
 	part := clean(m.Source)
-	if m.from != nil {
+	if m.reads() {
 		if sel, err = m.seed(ctx); err != nil {
 			return err
 		}

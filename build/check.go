@@ -81,8 +81,8 @@ func (l *linter) findBases(ctx context.Context, req CheckRequest) (*Graph, error
 				continue
 			}
 			l.bases[s.ID] = img
-			if _, known := l.plan.Triggers[s.Base]; !known && len(img.Config.Config.OnBuild) > 0 {
-				l.plan.Triggers[s.Base], more = img.Config.Config.OnBuild, true
+			if _, known := l.plan.Triggers[s.base()]; !known && len(img.Config.Config.OnBuild) > 0 {
+				l.plan.Triggers[s.base()], more = img.Config.Config.OnBuild, true
 			}
 		}
 		if !more {
@@ -93,7 +93,7 @@ func (l *linter) findBases(ctx context.Context, req CheckRequest) (*Graph, error
 }
 
 func (l *linter) base(ctx context.Context, req CheckRequest, s *Step) (*image.Image, error) {
-	if req.Bases == nil {
+	if req.Bases == nil || s.Base == "" {
 		return nil, nil
 	}
 	ref, err := image.ParseRef(s.Base)
@@ -113,13 +113,16 @@ func (l *linter) base(ctx context.Context, req CheckRequest, s *Step) (*image.Im
 // a Dockerfile that wants no warnings.
 func (r *run) lint(planned bool) error {
 	df := r.req.Dockerfile
+	graph, bases, err := r.firstPlan(planned)
+	if err != nil {
+		return err
+	}
 	l := newLinter(df, lintInput{
-		plan: r.req.Plan, bases: r.bases, ignore: r.req.Ignore, gitInContext: gitInContext(r.req.ContextDir, r.req.Ignore),
+		plan: r.req.Plan, bases: bases, ignore: r.req.Ignore, gitInContext: gitInContext(r.req.ContextDir, r.req.Ignore),
 	})
 	l.froms()
-	var err error
 	if planned {
-		err = l.graph(r.graph)
+		err = l.graph(graph)
 	}
 	l.unusedArgs()
 	for _, w := range append(l.found, l.ours...) {
@@ -133,4 +136,32 @@ func (r *run) lint(planned bool) error {
 		return err
 	}
 	return violation(df, r.warnings)
+}
+
+// firstPlan is the graph of the first result alone, with its base images: rules
+// are asked once, as BuildKit does.
+func (r *run) firstPlan(planned bool) (*Graph, map[int]*image.Image, error) {
+	if !planned || len(r.graph.Targets) == 1 {
+		return r.graph, r.bases, nil
+	}
+	name := func(s *Step) string { return s.base() + " " + image.FormatPlatform(s.Platform) }
+	found := map[string]*image.Image{}
+	o := r.req.Plan
+	o.Triggers = map[string][]string{}
+	for id, img := range r.bases {
+		s := r.graph.Steps[id]
+		found[name(s)] = img
+		o.Triggers[s.base()] = img.Config.Config.OnBuild
+	}
+	first := r.wanted()[0]
+	o.Target, o.Platform = first.Target, first.Platform
+	g, err := Plan(r.req.Dockerfile, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	bases := map[int]*image.Image{}
+	for _, s := range g.Bases() {
+		bases[s.ID] = found[name(s)]
+	}
+	return g, bases, nil
 }

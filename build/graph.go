@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/ocibuild/ocibuild/image"
@@ -16,8 +17,12 @@ import (
 type Graph struct {
 	Dockerfile *parser.Dockerfile
 	Steps      []*Step
-	// Target is the step whose State becomes the image.
-	Target  *Step
+	// Target is the step whose State becomes the first image that is wanted.
+	Target *Step
+	// Targets are the steps whose States become images, in the order of what
+	// is wanted; two may be the same step.
+	Targets []*Step
+	// globals are the arguments of the FROM lines for the first of them.
 	globals scope
 }
 
@@ -40,6 +45,8 @@ type Step struct {
 	Sources []*Step
 	// Base is the reference of the image this step brings in, with its default tag.
 	Base string
+	// Context is the named context whose files this step brings in, or nil.
+	Context *Context
 	// Platform is the platform of the stage.
 	Platform ocispec.Platform
 	// Trigger says that the instruction is an ONBUILD trigger of the base.
@@ -49,6 +56,10 @@ type Step struct {
 	Number, Of int
 	// place is where an image without a stage is named.
 	place parser.Range
+	// globals are the arguments that an ARG of the stage can take a value from.
+	globals scope
+	// several says that the build is for several platforms: names tell which.
+	several bool
 }
 
 // Range is the step's place in the Dockerfile; for a trigger, that of the
@@ -65,7 +76,10 @@ func (s *Step) Range() parser.Range {
 
 // instructionName is the instruction as errors show it, on one line.
 func (s *Step) instructionName() string {
-	if s.Instr == nil {
+	switch {
+	case s.Context != nil:
+		return "load context " + s.Context.Name
+	case s.Instr == nil:
 		return "FROM " + s.Base
 	}
 	text := strings.Join(strings.Fields(s.Instr.Text()), " ")
@@ -82,13 +96,15 @@ func (s *Step) Working() bool {
 	case *parser.Run, *parser.Copy, *parser.Add, *parser.Workdir:
 		return true
 	}
-	return s.Base != ""
+	return s.Base != "" || s.Context != nil
 }
 
 // Name is the step as progress shows it: "[build 2/5] RUN make".
 func (s *Step) Name() string {
 	text := "FROM " + s.Base
 	switch {
+	case s.Context != nil:
+		text = s.Context.String()
 	case s.Base != "":
 	case s.Instr == nil:
 		text = "FROM " + scratchName
@@ -102,10 +118,16 @@ func (s *Step) Name() string {
 }
 
 func (s *Step) prefix() string {
+	if s.Context != nil {
+		return "[context " + s.Context.Name + "]"
+	}
 	if s.Stage == nil {
 		return "[context]"
 	}
 	name := s.StageName()
+	if s.several {
+		name = image.FormatPlatform(s.Platform) + " " + name
+	}
 	if s.Number == 0 {
 		return "[" + name + "]"
 	}
@@ -155,11 +177,20 @@ func (g *Graph) runFollows(s *Step) bool {
 func (g *Graph) Bases() []*Step {
 	var out []*Step
 	for _, s := range g.Steps {
-		if s.Base != "" {
+		if s.base() != "" {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// base is the name of the image the step brings in, as PlanOptions.Triggers
+// knows it, or "".
+func (s *Step) base() string {
+	if s.Context != nil {
+		return s.Context.base()
+	}
+	return s.Base
 }
 
 // stepJSON is the printed form of a step.
@@ -179,7 +210,7 @@ func (g *Graph) printed() []stepJSON {
 	for _, s := range g.Steps {
 		j := stepJSON{
 			ID: s.ID, Name: s.Name(), Stage: s.StageName(), Base: s.Base,
-			Inputs: []int{}, Platform: image.FormatPlatform(s.Platform), Target: s == g.Target,
+			Inputs: []int{}, Platform: image.FormatPlatform(s.Platform), Target: slices.Contains(g.Targets, s),
 		}
 		if s.Instr != nil {
 			j.Line = s.Instr.Range().Start

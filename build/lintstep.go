@@ -80,8 +80,11 @@ func (l *linter) begin(s *Step, ends map[*Step]*standing) *standing {
 // end is how the stage of a step stood after it, or after the last step before
 // it that was looked at.
 func (l *linter) end(s *Step, ends map[*Step]*standing) *standing {
-	for ends[s] == nil {
+	for s != nil && ends[s] == nil {
 		s = s.Parent
+	}
+	if s == nil { // an image or a context that stands for the stage
+		return &standing{State: scratchState(l.plan.Platform), once: map[string]*Step{}}
 	}
 	return ends[s]
 }

@@ -27,6 +27,8 @@ type stepMount struct {
 	// from is the stage that a bind shows or a cache begins with; nil is the context,
 	// or an empty directory.
 	from *State
+	// files are what a context holds, where from is nil.
+	files tree
 	// content identifies what a bind shows or a cache begins with, once it is known.
 	content digest.Digest
 	// root is what a cache's new directory is like. It is owned if the mount says so.
@@ -41,8 +43,8 @@ func (r *run) newMount(in *State, m parser.Mount, from *Step) (*stepMount, error
 		return nil, err
 	}
 	s.r = r
-	if from != nil {
-		s.from = r.stateOf(from)
+	if from != nil || s.Type == "bind" {
+		s.files, s.from = r.source(from)
 	}
 	if s.Type == "cache" {
 		s.settleSeed()
@@ -115,7 +117,7 @@ func (m *stepMount) identity() []string {
 
 // identify finds out what a bind shows or a cache begins with.
 func (m *stepMount) identify(ctx context.Context) error {
-	if m.content != "" || m.from == nil && m.Type != "bind" || m.Type != "bind" && m.Type != "cache" {
+	if m.content != "" || !m.reads() && m.Type != "bind" || m.Type != "bind" && m.Type != "cache" {
 		return nil
 	}
 	if m.from == nil {
@@ -159,7 +161,7 @@ func (m *stepMount) selectContent(ctx context.Context) error {
 // tree is where the mount's source is looked up.
 func (m *stepMount) tree(ctx context.Context) (tree, error) {
 	if m.from == nil {
-		return m.r.context, nil
+		return m.files, nil
 	}
 	layers, err := m.from.layers(ctx)
 	if err != nil {
@@ -177,6 +179,9 @@ func (m *stepMount) selection(ctx context.Context) (*selection, error) {
 	found, err := matchTree(ctx, t, clean(m.Source), source{})
 	return &selection{matches: []match{found}}, err
 }
+
+// reads reports whether the mount shows, or begins with, what its from names.
+func (m *stepMount) reads() bool { return m.from != nil || m.files != nil }
 
 // scene is what a step's mounts need while it runs.
 type scene struct {

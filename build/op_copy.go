@@ -25,7 +25,9 @@ type copyOp struct {
 	r     *run
 	step  *Step
 	state *State
-	from  *State // nil for the context
+	// files are what a context holds; from is the stage where that is nil.
+	files tree
+	from  *State
 	t     *transfer
 
 	sel *selection // once somebody has needed the files themselves
@@ -37,9 +39,11 @@ func (r *run) newCopy(s *Step, in *State) (*copyOp, error) {
 		return nil, err
 	}
 	o := &copyOp{r: r, step: s, state: in, t: t}
-	if len(s.Sources) > 0 && s.Sources[0] != nil {
-		o.from = r.stateOf(s.Sources[0])
+	var source *Step
+	if len(s.Sources) > 0 {
+		source = s.Sources[0]
 	}
+	o.files, o.from = r.source(source)
 	return o, nil
 }
 
@@ -90,7 +94,7 @@ func (o *copyOp) selectFiles(ctx context.Context) error {
 	if o.sel != nil {
 		return nil
 	}
-	t := o.r.context
+	t := o.files
 	if o.from != nil {
 		layers, err := o.from.layers(ctx)
 		if err != nil {

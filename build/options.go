@@ -66,6 +66,9 @@ type Request struct {
 	Ignore *parser.Ignore
 	Plan   PlanOptions
 	Run    RunOptions
+	// Results are what to build, each an image or, for several platforms, an
+	// index. Empty stands for one, of Plan's Target and Platform with Tags.
+	Results []Want
 	// Labels are set on the result after all LABEL instructions.
 	Labels map[string]string
 	// Tags are given to the result.
@@ -91,6 +94,9 @@ type PlanOptions struct {
 	AllStages bool
 	// Platform is the platform of the result, BuildPlatform that of this machine.
 	Platform, BuildPlatform ocispec.Platform
+	// Contexts are the named contexts, by name or "name::platform". They win over
+	// images and over stages of the name.
+	Contexts map[string]*Context
 	// Triggers holds the ONBUILD instructions of base images by their
 	// reference as written in the plan; see Graph.Bases.
 	Triggers map[string][]string
@@ -98,14 +104,41 @@ type PlanOptions struct {
 	Allow Allowed
 }
 
+// Wanted is a result of a plan: a stage, by name or index, for a platform.
+type Wanted struct {
+	Target   string
+	Platform ocispec.Platform
+}
+
+// Want is a result of a build: a stage for one platform or more.
+type Want struct {
+	Target    string
+	Platforms []ocispec.Platform
+	// Index makes an index also of one platform's image.
+	Index bool
+	// Tags are given to the result.
+	Tags []image.Ref
+}
+
+// Made is one result of a build.
+type Made struct {
+	Target string
+	Tags   []image.Ref
+	// Image is the manifest's descriptor, or that of the index.
+	Image ocispec.Descriptor
+	// ID is the image id: the config's digest, or the index's.
+	ID digest.Digest
+	// Platforms are the images of an index; one for an image alone.
+	Platforms []ocispec.Descriptor
+	// State is what the last step gave for the first platform.
+	State *State
+}
+
 // Result is a finished build.
 type Result struct {
-	// Image is the manifest's descriptor.
-	Image ocispec.Descriptor
-	// ID is the image id: the config's digest.
-	ID digest.Digest
-	// State is what the target's last step gave.
-	State *State
+	// Made is the last result; Others come before it.
+	Made
+	Others []Made
 	// Steps, Cached and Ran count the graph's steps: all, taken from the
 	// cache, executed. Config-only steps count in Steps alone.
 	Steps, Cached, Ran int

@@ -23,30 +23,33 @@ const scratchName = "scratch"
 // Dockerfile: the caller looks at the images of Graph.Bases and plans again
 // with PlanOptions.Triggers when one has some.
 func Plan(df *parser.Dockerfile, o PlanOptions) (*Graph, error) {
-	p := &planner{df: df, o: o, last: map[int]*Step{}, images: map[string]*Step{}}
-	p.graph = &Graph{Dockerfile: df}
-	if err := p.prepare(); err != nil {
-		return nil, err
-	}
-	target, err := p.target()
-	if err != nil {
-		return nil, err
-	}
-	if p.graph.Target, err = p.stage(target); err != nil {
-		return nil, err
-	}
-	if o.AllStages {
-		for i := range df.Stages {
-			if _, err := p.stage(i); err != nil {
-				return nil, err
-			}
-		}
-	}
-	p.number()
-	return p.graph, nil
+	return PlanAll(df, o, []Wanted{{Target: o.Target, Platform: o.Platform}})
 }
 
-// planner is the state of one Plan call.
+// PlanAll is Plan for several results, which take the place of o's Target and
+// Platform. A step that is the same for several of them stands in the graph once:
+// what a stage for the build machine does for each platform is done once unless
+// it asks for which.
+func PlanAll(df *parser.Dockerfile, o PlanOptions, wanted []Wanted) (*Graph, error) {
+	g := &Graph{Dockerfile: df}
+	steps := map[string]*Step{}
+	for _, w := range wanted {
+		o.Target, o.Platform = w.Target, w.Platform
+		p := &planner{df: df, o: o, last: map[int]*Step{}, graph: g, steps: steps}
+		target, err := p.plan()
+		if err != nil {
+			return nil, err
+		}
+		g.Targets = append(g.Targets, target)
+		if g.Target == nil {
+			g.Target, g.globals = target, p.globals
+		}
+	}
+	g.number()
+	return g, nil
+}
+
+// planner is the state of the plan of one result.
 type planner struct {
 	df      *parser.Dockerfile
 	o       PlanOptions
@@ -55,14 +58,51 @@ type planner struct {
 	froms   []from           // of every stage, expanded
 	last    map[int]*Step    // last step of the stages planned so far
 	busy    []int            // stages being planned, to tell circles
-	images  map[string]*Step // steps of images that --from names
+	steps   map[string]*Step // all steps of the graph, by what tells them apart
 }
 
-// from is an expanded FROM line: an earlier stage, scratch, or an image.
+// plan adds a result's steps to the graph, and gives the one whose State
+// becomes the image.
+func (p *planner) plan() (*Step, error) {
+	if err := p.prepare(); err != nil {
+		return nil, err
+	}
+	i, err := p.target()
+	if err != nil {
+		return nil, err
+	}
+	target, err := p.stage(i)
+	if err != nil {
+		return nil, err
+	}
+	if p.o.AllStages {
+		for i := range p.df.Stages {
+			if _, err := p.stage(i); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p.filesystem(target, p.df.Stages[i], p.froms[i].platform)
+}
+
+// from is an expanded FROM line: an earlier stage, scratch, an image, or a
+// named context.
 type from struct {
-	stage    int // -1 if not a stage
-	image    string
+	stage int // -1 if not a stage
+	image string
+	// context is what the base names. replaced says that the name is the
+	// stage's own, and that the context takes the place of the stage.
+	context  *Context
+	replaced bool
 	platform ocispec.Platform
+}
+
+// base is the name that PlanOptions.Triggers knows the base by.
+func (f from) base() string {
+	if f.context != nil {
+		return f.context.base()
+	}
+	return f.image
 }
 
 // fail makes the error of a place in the Dockerfile.
@@ -77,7 +117,6 @@ func (p *planner) prepare() error {
 	if p.globals, err = globalArgs(p.df, p.o, p.o.Args); err != nil {
 		return err
 	}
-	p.graph.globals = p.globals
 	names := map[string]int{}
 	for i, st := range p.df.Stages {
 		f, err := p.from(st, names)
@@ -164,6 +203,12 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 			return f, err
 		}
 	}
+	if st.Name != "" {
+		if f.context, err = p.context(st.Name, f.platform, st.From.Range()); err != nil || f.context != nil {
+			f.replaced = true
+			return f, err
+		}
+	}
 	if isStage { // whose platform it is then
 		f.stage, f.platform = i, p.froms[i].platform
 		return f, nil
@@ -172,7 +217,10 @@ func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
 		f.platform = p.o.Platform
 		return f, nil
 	}
-	f.image, err = p.imageName(base, st.From.Range(), asked.missed...)
+	if f.image, err = p.imageName(base, st.From.Range(), asked.missed...); err != nil {
+		return f, err
+	}
+	f.context, err = p.context(base, f.platform, st.From.Range())
 	return f, err
 }
 
@@ -220,15 +268,12 @@ func (p *planner) target() (int, error) {
 	if i, ok := p.stageNamed(p.o.Target); ok {
 		return i, nil
 	}
+	if i, err := strconv.Atoi(p.o.Target); err == nil && i >= 0 && i < len(p.df.Stages) {
+		return i, nil // as docker build always took it; BuildKit knows names alone
+	}
 	hint := p.stageHint(p.o.Target)
 	if hint == "" {
 		hint = "the Dockerfile has " + p.stageList()
-	}
-	if i, err := strconv.Atoi(p.o.Target); err == nil && i >= 0 && i < len(p.df.Stages) {
-		hint = "a target goes by its name: write FROM " + p.df.Stages[i].From.Image + " AS build, and --target build"
-		if name := p.df.Stages[i].Name; name != "" {
-			hint = "a target goes by its name: --target " + name
-		}
 	}
 	return 0, p.fail(parser.Range{}, hint, "target stage %q could not be found", p.o.Target)
 }
@@ -268,15 +313,14 @@ func (p *planner) stage(i int) (*Step, error) {
 	defer func() { p.busy = p.busy[:len(p.busy)-1] }()
 
 	f := p.froms[i]
-	start := &Step{Stage: st, Instr: st.From, Base: f.image, Platform: f.platform}
-	if f.stage >= 0 {
-		parent, err := p.stage(f.stage)
-		if err != nil {
-			return nil, err
-		}
-		start.Parent = parent
+	prev, err := p.start(st, f)
+	if err != nil {
+		return nil, err
 	}
-	prev := p.add(start)
+	if f.replaced {
+		p.last[i] = prev
+		return prev, nil
+	}
 	triggers, err := p.triggers(st, f)
 	if err != nil {
 		return nil, err
@@ -295,10 +339,39 @@ func (p *planner) stage(i int) (*Step, error) {
 	return prev, nil
 }
 
+// start gives the step that a stage begins with, or that stands for all of it.
+func (p *planner) start(st *parser.Stage, f from) (*Step, error) {
+	start := &Step{Stage: st, Instr: st.From, Base: f.image, Platform: f.platform}
+	switch {
+	case f.replaced:
+		return p.bring(f.context, f.platform, st.From.Range()), nil
+	case f.context != nil && f.context.files():
+		return p.filesystem(p.bring(f.context, f.platform, st.From.Range()), st, f.platform)
+	case f.context != nil:
+		start.Base = f.context.Image
+		if start.Base == "" {
+			start.Context = f.context
+		}
+	case f.stage >= 0:
+		parent, err := p.stage(f.stage)
+		if err != nil {
+			return nil, err
+		}
+		if parent, err = p.filesystem(parent, st, f.platform); err != nil {
+			return nil, err
+		}
+		start.Parent = parent
+	}
+	return p.add(start), nil
+}
+
 // triggers are the ONBUILD instructions a stage inherits from its base.
 func (p *planner) triggers(st *parser.Stage, f from) ([]parser.Instruction, error) {
-	texts, owner := p.o.Triggers[f.image], f.image
+	texts, owner := p.o.Triggers[f.base()], f.base()
 	if f.stage >= 0 {
+		if p.froms[f.stage].replaced {
+			return nil, nil
+		}
 		base := p.df.Stages[f.stage]
 		texts, owner = nil, "stage "+stageLabel(base)
 		for _, in := range base.Body {
@@ -391,39 +464,87 @@ func (p *planner) image(s *Step, name string) (*Step, error) {
 		}
 		return nil, p.fail(s.Range(), "", "cannot copy from scratch: it has no files")
 	}
+	if c, err := p.context(name, p.o.Platform, s.Range()); err != nil || c != nil {
+		if err != nil {
+			return nil, err
+		}
+		return p.bring(c, p.o.Platform, s.Range()), nil
+	}
 	ref, err := p.imageName(name, s.Range())
 	if err != nil {
 		return nil, err
 	}
-	if have, ok := p.images[ref]; ok {
-		return have, nil
-	}
-	step := p.add(&Step{Base: ref, Platform: p.o.Platform, Instr: nil, place: s.Range()})
-	p.images[ref] = step
-	return step, nil
+	return p.add(&Step{Base: ref, Platform: p.o.Platform, place: s.Range()}), nil
 }
 
+// add puts a step into the graph, or gives the one there that does the same.
 func (p *planner) add(s *Step) *Step {
+	s.globals = p.globals
+	name := s.sameness()
+	if have, ok := p.steps[name]; ok {
+		return have
+	}
 	s.ID = len(p.graph.Steps)
 	p.graph.Steps = append(p.graph.Steps, s)
+	p.steps[name] = s
 	return s
 }
 
-// number gives the working steps of each stage their place, as in "[build 2/5]".
-func (p *planner) number() {
-	total := map[*parser.Stage]int{}
-	for _, s := range p.graph.Steps {
-		if s.Stage != nil && s.Working() {
-			total[s.Stage]++
-			s.Number = total[s.Stage]
+// sameness tells steps apart: those with the same do the same.
+func (s *Step) sameness() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %s", s.Base, image.FormatPlatform(s.Platform))
+	if s.Context != nil {
+		fmt.Fprintf(&b, " context %q", s.Context.Name)
+	}
+	for _, in := range append([]*Step{s.Parent}, s.Sources...) {
+		if in == nil {
+			b.WriteString(" -")
+			continue
+		}
+		fmt.Fprintf(&b, " %d", in.ID)
+	}
+	if s.Stage != nil {
+		fmt.Fprintf(&b, " stage %d line %d %t %q", s.Stage.Index, s.Instr.Range().Start, s.Trigger, s.Instr.Text())
+	}
+	if arg, ok := s.Instr.(*parser.Arg); ok {
+		for _, def := range arg.Defs {
+			v, ok := s.globals.lookup(def.Name)
+			fmt.Fprintf(&b, " %t %q", ok, v)
 		}
 	}
-	for _, s := range p.graph.Steps {
-		if s.Stage != nil {
-			s.Of = total[s.Stage]
+	return b.String()
+}
+
+// number gives the working steps of each stage their place, as in "[build 2/5]".
+func (g *Graph) number() {
+	several := slices.ContainsFunc(g.Targets, func(s *Step) bool {
+		return image.FormatPlatform(s.Platform) != image.FormatPlatform(g.Target.Platform)
+	})
+	done, total := map[*Step]int{}, map[*Step]int{}
+	for _, s := range g.Steps {
+		s.several = several
+		if s.Stage == nil {
+			continue
+		}
+		if s.sameStage(s.Parent) {
+			done[s] = done[s.Parent]
+		}
+		if s.Working() {
+			done[s]++
+			s.Number = done[s]
+		}
+		total[s] = done[s]
+	}
+	for _, s := range slices.Backward(g.Steps) {
+		s.Of = total[s]
+		if s.sameStage(s.Parent) {
+			total[s.Parent] = max(total[s.Parent], total[s])
 		}
 	}
 }
+
+func (s *Step) sameStage(other *Step) bool { return other != nil && other.Stage == s.Stage }
 
 // proxyArgs are the arguments that every RUN gets without declaring them.
 var proxyArgs = []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}

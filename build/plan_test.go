@@ -124,8 +124,6 @@ func TestPlanRefuses(t *testing.T) {
 	}{
 		{"unknown target", "FROM scratch AS build\n", "biuld", 0, `did you mean the stage "build"`},
 		{"target that is nothing like a stage", "FROM scratch AS build\n", "zzzzzz", 0, "the stages build"},
-		{"target by its number", "FROM scratch AS build\n", "0", 0, "--target build"},
-		{"target by the number of a stage without a name", "FROM scratch\n", "0", 0, "FROM scratch AS build"},
 		{"bad trigger of a stage", "FROM scratch AS a\nONBUILD WORKDIR\nFROM a\n", "", 3, `ONBUILD trigger "WORKDIR" of stage a: WORKDIR requires exactly one argument`},
 		{"copy from itself", "FROM scratch AS a\nCOPY --from=a x /\n", "", 2, "needs to be defined before"},
 		{"copy from a later stage", "FROM scratch AS a\nCOPY --from=b x /\nFROM scratch AS b\n", "a", 2, "needs to be defined before"},

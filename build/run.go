@@ -27,6 +27,7 @@ type run struct {
 	req     Request
 	graph   *Graph
 	context tree
+	named   map[*Context]tree // the contexts with a name, once they are open
 	bytes   *layerBytes
 	bases   map[int]*image.Image // by step ID
 	devices machineDevices
@@ -52,7 +53,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	defer lease.Release()
-	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: emptyTree{}, tails: map[int]*tail{}}
+	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: emptyTree{}, named: map[*Context]tree{}, tails: map[int]*tail{}}
 	defer r.bytes.close()
 	if err := r.openContext(); err != nil {
 		return nil, err
@@ -64,11 +65,11 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.close())
 	}
-	target, err := r.schedule(ctx)
+	targets, err := r.schedule(ctx)
 	if err = errors.Join(err, r.close()); err != nil {
 		return nil, err
 	}
-	return r.result(ctx, target)
+	return r.result(ctx, targets)
 }
 
 func (r *run) openContext() error {
@@ -133,7 +134,7 @@ func (r *run) plan(ctx context.Context) error {
 	o := r.req.Plan
 	o.Triggers = map[string][]string{}
 	for range maxReplans {
-		g, err := Plan(r.req.Dockerfile, o)
+		g, err := PlanAll(r.req.Dockerfile, o, r.wanted())
 		if err != nil {
 			return err
 		}
@@ -143,8 +144,8 @@ func (r *run) plan(ctx context.Context) error {
 		}
 		more := false
 		for id, img := range r.bases {
-			ref := g.Steps[id].Base
-			if _, known := o.Triggers[ref]; !known && len(img.Config.Config.OnBuild) > 0 {
+			ref := g.Steps[id].base()
+			if _, known := o.Triggers[ref]; !known && ref != "" && len(img.Config.Config.OnBuild) > 0 {
 				o.Triggers[ref], more = img.Config.Config.OnBuild, true
 			}
 		}
@@ -164,11 +165,7 @@ func (r *run) findBases(ctx context.Context) error {
 	g.SetLimit(8)
 	for _, s := range r.graph.Bases() {
 		g.Go(func() error {
-			ref, err := image.ParseRef(s.Base)
-			if err != nil {
-				return r.stepError(s, err)
-			}
-			img, err := r.b.Bases.Image(ctx, ref, s.Platform, r.req.Pull)
+			img, err := r.findBase(ctx, s)
 			if err != nil {
 				return r.stepError(s, hintBase(r.graph, s, err))
 			}
@@ -179,6 +176,17 @@ func (r *run) findBases(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+func (r *run) findBase(ctx context.Context, s *Step) (*image.Image, error) {
+	if s.Context.stored() {
+		return r.b.Store.Image(ctx, s.Context.Stored, &s.Platform)
+	}
+	ref, err := image.ParseRef(s.Base)
+	if err != nil {
+		return nil, err
+	}
+	return r.b.Bases.Image(ctx, ref, s.Platform, r.req.Pull)
 }
 
 func (r *run) now() time.Time {
@@ -234,42 +242,6 @@ func (r *run) directories(ctx context.Context, s *State) ([]string, error) {
 		names = append(names, l.dir)
 	}
 	return names, nil
-}
-
-// result stores the image and names it.
-func (r *run) result(ctx context.Context, target *State) (*Result, error) {
-	layers, err := target.layers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cfg := target.Config
-	if len(r.req.Labels) > 0 {
-		cfg = cloneConfig(cfg)
-		if cfg.Config.Labels == nil {
-			cfg.Config.Labels = map[string]string{}
-		}
-		for k, v := range r.req.Labels {
-			cfg.Config.Labels[k] = v
-		}
-	}
-	cfg = fillCreated(cfg, target.inherited, r.req.SourceDateEpoch)
-	desc, err := r.b.Store.Assemble(ctx, cfg, layers)
-	if err != nil {
-		return nil, err
-	}
-	img, err := r.b.Store.Image(ctx, desc, nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, ref := range r.req.Tags {
-		if err := r.b.Store.Tag(ctx, ref.WithDefaultTag(), desc); err != nil {
-			return nil, err
-		}
-	}
-	return &Result{
-		Image: desc, ID: img.ID(), State: target,
-		Steps: len(r.graph.Steps), Cached: r.cached, Ran: r.ran, Warnings: r.warnings,
-	}, nil
 }
 
 func defaultJobs() int { return max(8, 2*runtime.GOMAXPROCS(0)) }

@@ -10,9 +10,9 @@ import (
 )
 
 // schedule evaluates every step of the graph as soon as its inputs are there,
-// several at a time, and gives the target's State. The first failure stops
+// several at a time, and gives the targets' States. The first failure stops
 // what has not begun and cancels what runs.
-func (r *run) schedule(ctx context.Context) (*State, error) {
+func (r *run) schedule(ctx context.Context) ([]*State, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.states = make([]*State, len(r.graph.Steps))
@@ -32,7 +32,11 @@ func (r *run) schedule(ctx context.Context) (*State, error) {
 	if err = firstCause(err, group.Wait()); err != nil {
 		return nil, err
 	}
-	return r.states[r.graph.Target.ID], nil
+	targets := make([]*State, len(r.graph.Targets))
+	for i, s := range r.graph.Targets {
+		targets[i] = r.states[s.ID]
+	}
+	return targets, nil
 }
 
 // background is the work that outlives the steps it belongs to. It ends with
@@ -105,8 +109,12 @@ func (r *run) evaluate(ctx context.Context, s *Step) error {
 
 // step computes the State after a step.
 func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err error) {
-	if s.Base != "" {
+	if s.Base != "" || s.Context.stored() {
 		return baseState(r.bases[s.ID]), true, nil
+	}
+	if s.Context != nil {
+		st, err := r.contextState(ctx, s)
+		return st, true, err
 	}
 	if _, ok := s.Instr.(*parser.From); ok || s.Instr == nil {
 		if s.Parent == nil {
@@ -131,7 +139,9 @@ func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err er
 	case *parser.Workdir:
 		return r.workdirStep(ctx, s, in)
 	default:
-		st, err := applyConfig(r.scoped(in), instr)
+		c := r.scoped(in)
+		c.globals = s.globals
+		st, err := applyConfig(c, instr)
 		return st, true, err
 	}
 }

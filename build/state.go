@@ -32,6 +32,8 @@ type State struct {
 	Args []argValue
 	// Layers is the root filesystem, bottom first.
 	Layers []*Layer
+	// files are what a context holds, which is no root filesystem; else nil.
+	files tree
 	// cmdSet says that this stage has had a CMD: its ENTRYPOINT keeps it.
 	cmdSet bool
 	// inherited counts the history entries that came with the base image.

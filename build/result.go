@@ -1,0 +1,98 @@
+package build
+
+import (
+	"context"
+
+	"github.com/ocibuild/ocibuild/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// wants are the results of the build.
+func (r *run) wants() []Want {
+	if len(r.req.Results) > 0 {
+		return r.req.Results
+	}
+	return []Want{{Target: r.req.Plan.Target, Platforms: []ocispec.Platform{r.req.Plan.Platform}, Tags: r.req.Tags}}
+}
+
+// wanted is what the plan has to give for them, in their order.
+func (r *run) wanted() []Wanted {
+	var out []Wanted
+	for _, w := range r.wants() {
+		for _, p := range w.Platforms {
+			out = append(out, Wanted{Target: w.Target, Platform: p})
+		}
+	}
+	return out
+}
+
+// result stores all images and then names them, so that a name is only given
+// when everything is there.
+func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
+	var made []Made
+	for _, w := range r.wants() {
+		m, err := r.keepResult(ctx, w, targets[:len(w.Platforms)])
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, m)
+		targets = targets[len(w.Platforms):]
+	}
+	for _, m := range made {
+		for _, ref := range m.Tags {
+			if err := r.b.Store.Tag(ctx, ref.WithDefaultTag(), m.Image); err != nil {
+				return nil, err
+			}
+		}
+	}
+	last := len(made) - 1
+	return &Result{
+		Made: made[last], Others: made[:last],
+		Steps: len(r.graph.Steps), Cached: r.cached, Ran: r.ran, Warnings: r.warnings,
+	}, nil
+}
+
+// keepResult stores the image of a result, or its images and their index.
+func (r *run) keepResult(ctx context.Context, w Want, targets []*State) (Made, error) {
+	m := Made{Target: w.Target, Tags: w.Tags, State: targets[0]}
+	for _, st := range targets {
+		desc, img, err := r.assemble(ctx, st)
+		if err != nil {
+			return Made{}, err
+		}
+		m.Image, m.ID = desc, img.ID()
+		m.Platforms = append(m.Platforms, desc)
+	}
+	if len(targets) == 1 && !w.Index {
+		return m, nil
+	}
+	var err error
+	m.Image, err = r.b.Store.AssembleIndex(ctx, m.Platforms, nil)
+	m.ID = m.Image.Digest
+	return m, err
+}
+
+// assemble stores the image of a target.
+func (r *run) assemble(ctx context.Context, target *State) (ocispec.Descriptor, *image.Image, error) {
+	layers, err := target.layers(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	cfg := target.Config
+	if len(r.req.Labels) > 0 {
+		cfg = cloneConfig(cfg)
+		if cfg.Config.Labels == nil {
+			cfg.Config.Labels = map[string]string{}
+		}
+		for k, v := range r.req.Labels {
+			cfg.Config.Labels[k] = v
+		}
+	}
+	cfg = fillCreated(cfg, target.inherited, r.req.SourceDateEpoch)
+	desc, err := r.b.Store.Assemble(ctx, cfg, layers)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	img, err := r.b.Store.Image(ctx, desc, nil)
+	return desc, img, err
+}
