@@ -15,10 +15,14 @@ func (r *run) wants() []Want {
 	return []Want{{Target: r.req.Plan.Target, Platforms: []ocispec.Platform{r.req.Plan.Platform}, Tags: r.req.Tags}}
 }
 
-// wanted is what the plan has to give for them, in their order.
 func (r *run) wanted() []Wanted {
+	return Wanteds(r.wants())
+}
+
+// Wanteds is what a plan has to give for the results of a build, in their order.
+func Wanteds(wants []Want) []Wanted {
 	var out []Wanted
-	for _, w := range r.wants() {
+	for _, w := range wants {
 		for _, p := range w.Platforms {
 			out = append(out, Wanted{Target: w.Target, Platform: p})
 		}

@@ -21,7 +21,8 @@ import (
 type buildCommand struct {
 	tagTexts, argTexts, labelTexts, outputTexts []string
 	secretTexts                                 []string
-	file, target, platformText, pullText        string
+	targetTexts, platformTexts, contextTexts    []string
+	file, pullText                              string
 	noCache, push, quiet                        bool
 	noCacheStages, insecure                     []string
 	progress, iidFile, metadataFile, printGraph string
@@ -35,7 +36,11 @@ type buildCommand struct {
 	args     map[string]string
 	labels   map[string]string
 	secrets  map[string][]byte
-	platform ocispec.Platform
+	// platforms and targets have one element at least; the stage of a target
+	// is empty where none is named.
+	platforms []ocispec.Platform
+	targets   []target
+	contexts  map[string]*build.Context
 	outputs  []output
 	epoch    *time.Time
 	// rules is what BUILDKIT_DOCKERFILE_CHECK asks for, or nil.
@@ -75,8 +80,9 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.secretTexts, "secret", nil, "let RUN --mount=type=secret show a step the file or variable `id=ID[,src=FILE|,env=NAME]`; it is never stored (may be repeated)")
-	fs.StringVar(&c.target, "target", "", "build this `STAGE`, by name (default: the last one)")
-	fs.StringVar(&c.platformText, "platform", "", "build for this `OS/ARCH[/VARIANT]` (default: this machine's)")
+	fs.StringArrayVar(&c.targetTexts, "target", nil, "build this `STAGE[=NAME]`, by name or number (default: the last one); may be repeated: --tag names the last")
+	fs.StringSliceVar(&c.platformTexts, "platform", nil, "build for this `OS/ARCH[/VARIANT]` (default: this machine's); several, with commas between, give an index")
+	fs.StringArrayVar(&c.contextTexts, "build-context", nil, "let FROM and --from find under a name what `NAME=SOURCE` says: a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG] (may be repeated)")
 	fs.StringArrayVar(&c.labelTexts, "label", nil, "set a label, `KEY=VALUE`, on the image (may be repeated)")
 	fs.BoolVar(&c.noCache, "no-cache", false, "run every step")
 	fs.StringSliceVar(&c.noCacheStages, "no-cache-filter", nil, "run every step of this `STAGE` (may be repeated)")
@@ -109,7 +115,13 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 		return err
 	}
 	var err error
-	if c.platform, err = parsePlatform(c.platformText); err != nil {
+	if err = c.checkPlatforms(); err != nil {
+		return err
+	}
+	if err = c.checkTargets(); err != nil {
+		return err
+	}
+	if c.contexts, err = namedContexts(c.contextTexts); err != nil {
 		return err
 	}
 	if err = c.steps.check(s.env); err != nil {
@@ -316,7 +328,7 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return c.failEarly(s, src, src.warnings(), err)
 	}
-	graph, err := build.Plan(src.dockerfile, c.plan())
+	graph, err := build.PlanAll(src.dockerfile, c.plan(), build.Wanteds(c.wants()))
 	if err != nil {
 		found, _ := build.Check(ctx, build.CheckRequest{Dockerfile: src.dockerfile, Plan: c.plan()})
 		return c.failEarly(s, src, found, err)
@@ -328,7 +340,10 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 }
 
 func (c *buildCommand) plan() build.PlanOptions {
-	return build.PlanOptions{Args: c.args, Target: c.target, Platform: c.platform, BuildPlatform: image.HostPlatform(), Allow: c.steps.allow}
+	return build.PlanOptions{
+		Args: c.args, Target: c.targets[0].stage, Platform: c.platforms[0], BuildPlatform: image.HostPlatform(),
+		Allow: c.steps.allow, Contexts: c.contexts,
+	}
 }
 
 func (c *buildCommand) writeGraph(s *session, g *build.Graph) error {

@@ -70,16 +70,19 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 		return nil, err
 	}
 	defer lease.Release()
+	if err := takeLayouts(ctx, b.Store, c.contexts); err != nil {
+		return nil, err
+	}
 	result, err := b.Build(ctx, build.Request{
 		Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
-		Labels: c.labels, Tags: c.tags, Pull: build.PullPolicy(c.pullText),
+		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText),
 		NoCache: c.noCache, NoCacheStages: c.noCacheStages, SourceDateEpoch: c.epoch,
 		Secrets: c.secrets,
 	})
 	if err != nil {
 		return nil, err
 	}
-	done := &built{result: result, tags: c.tags}
+	done := &built{result: result, tags: result.Tags}
 	for _, o := range c.outputs {
 		if err := o.write(ctx, s, b, done, show); err != nil {
 			return nil, err
@@ -87,7 +90,14 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	}
 	if c.push {
 		p := &pusher{store: b.Store, client: s.client(c.insecure, show), show: show}
-		for _, ref := range c.tags {
+		for _, other := range result.Others {
+			for _, ref := range other.Tags {
+				if _, err := p.push(ctx, ref, other.Image); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for _, ref := range result.Tags {
 			pushed, err := p.push(ctx, ref, result.Image)
 			if err != nil {
 				return nil, err
@@ -157,6 +167,9 @@ func (c *buildCommand) tell(s *session, done *built, show display) error {
 		d.write(done.event())
 		return nil
 	}
+	for _, other := range done.result.Others {
+		fmt.Fprintln(s.err, madeLine(other))
+	}
 	fmt.Fprintln(s.err, done.line())
 	for i, ref := range done.tags {
 		if i < len(done.pushed) {
@@ -169,14 +182,18 @@ func (c *buildCommand) tell(s *session, done *built, show display) error {
 // line sums the build up.
 func (d *built) line() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "built %s", d.result.ID)
-	separator := " as "
-	for _, ref := range d.tags {
-		b.WriteString(separator + ref.Familiar())
-		separator = ", "
-	}
+	b.WriteString(madeLine(d.result.Made))
 	fmt.Fprintf(&b, " in %s (%d cached, %d run)", seconds(d.took), d.result.Cached, d.result.Ran)
 	return b.String()
+}
+
+// madeLine names one result: "built sha256:… as app:v1".
+func madeLine(m build.Made) string {
+	text, separator := "built "+m.ID.String(), " as "
+	for _, ref := range m.Tags {
+		text, separator = text+separator+ref.Familiar(), ", "
+	}
+	return text
 }
 
 func (d *built) names() []string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -146,9 +147,15 @@ func (o output) writeTo(ctx context.Context, s *session, b *build.Builder, done 
 		if info, err := os.Stat(o.dest); err == nil && !info.IsDir() {
 			return usagef("--output: %s is not a directory", o.dest)
 		}
-		return b.WriteDir(ctx, desc, o.dest)
+		return o.writeDirs(ctx, b, done.result)
 	case "tar":
+		if len(done.result.Platforms) > 1 {
+			return usagef("--output=type=tar holds one root filesystem, and the result has %d: name one --platform, or write type=local or type=oci", len(done.result.Platforms))
+		}
 		return writeFile(s.stdio, o.dest, func(w io.Writer) error { return b.WriteTar(ctx, desc, w) })
+	}
+	if o.kind == "docker" && len(done.result.Platforms) > 1 {
+		return usagef("--output=type=docker holds images for one platform each: name one --platform, or write type=oci")
 	}
 	var refs []image.Reference
 	for _, ref := range done.tags {
@@ -160,4 +167,23 @@ func (o output) writeTo(ctx context.Context, s *session, b *build.Builder, done 
 	return writeFile(s.stdio, o.dest, func(w io.Writer) error {
 		return b.Store.SaveReferences(ctx, w, refs, image.SaveOptions{Format: image.ArchiveFormat(o.kind)})
 	})
+}
+
+// writeDirs writes the files of the result; those of several platforms into a
+// directory for each, as BuildKit names them.
+func (o output) writeDirs(ctx context.Context, b *build.Builder, result *build.Result) error {
+	for _, desc := range result.Platforms {
+		dir := o.dest
+		if len(result.Platforms) > 1 {
+			img, err := b.Store.Image(ctx, desc, nil)
+			if err != nil {
+				return err
+			}
+			dir = filepath.Join(dir, strings.ReplaceAll(image.FormatPlatform(img.Config.Platform), "/", "_"))
+		}
+		if err := b.WriteDir(ctx, desc, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
