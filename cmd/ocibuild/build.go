@@ -31,18 +31,18 @@ type buildCommand struct {
 	pullFlag                                    *pflag.Flag
 	steps                                       stepFlags
 
-	dir      string
-	tags     []image.Ref
-	args     map[string]string
-	labels   map[string]string
-	secrets  map[string][]byte
+	dir     string
+	tags    []image.Ref
+	args    map[string]string
+	labels  map[string]string
+	secrets map[string][]byte
 	// platforms and targets have one element at least; the stage of a target
 	// is empty where none is named.
 	platforms []ocispec.Platform
 	targets   []target
 	contexts  map[string]*build.Context
-	outputs  []output
-	epoch    *time.Time
+	outputs   []output
+	epoch     *time.Time
 	// rules is what BUILDKIT_DOCKERFILE_CHECK asks for, or nil.
 	rules *parser.Check
 }
