@@ -252,20 +252,11 @@ func (l *layerBytes) snapshotName(layers []image.Layer, i int) (name string, nee
 		return string(data), false, true
 	}
 	if _, needsLower = l.b.Cache.GetFact("needs-lower", cache.Key(d.Encoded())); needsLower {
-		name = "chain-" + chainID(layers[:i+1]).Encoded()
+		name = "chain-" + image.ChainID(layers[:i+1]).Encoded()
 	} else {
 		name = d.Encoded()
 	}
 	return name, needsLower, l.b.Snapshots.Use(name)
-}
-
-// chainID identifies a stack of layers, as the image-spec defines it.
-func chainID(layers []image.Layer) digest.Digest {
-	chain := layers[0].DiffID
-	for _, ly := range layers[1:] {
-		chain = digest.FromString(string(chain) + " " + string(ly.DiffID))
-	}
-	return chain
 }
 
 func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) (string, error) {
@@ -294,7 +285,7 @@ func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) 
 		if err := l.b.Cache.PutFact("needs-lower", cache.Key(d.Encoded()), []byte("1")); err != nil {
 			return "", err
 		}
-		name = "chain-" + chainID(layers[:i+1]).Encoded()
+		name = "chain-" + image.ChainID(layers[:i+1]).Encoded()
 		if l.b.Snapshots.Use(name) {
 			return name, nil
 		}

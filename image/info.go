@@ -267,3 +267,12 @@ func ChainIDs(diffIDs []digest.Digest) []digest.Digest {
 	}
 	return chains
 }
+
+// ChainID identifies a stack of layers, at least one, the bottom first.
+func ChainID(layers []Layer) digest.Digest {
+	ids := make([]digest.Digest, len(layers))
+	for i, l := range layers {
+		ids[i] = l.DiffID
+	}
+	return ChainIDs(ids)[len(ids)-1]
+}

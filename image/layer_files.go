@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"slices"
 
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/opencontainers/go-digest"
@@ -98,12 +99,8 @@ func (s *Store) takeLayer(ctx context.Context, r io.Reader, want LayerFile, belo
 	if want.DiffID != "" && diffID != want.DiffID {
 		return Layer{}, &VerifyError{Want: want.DiffID, Got: diffID}
 	}
-	ids := make([]digest.Digest, 0, len(below)+1)
-	for _, l := range below {
-		ids = append(ids, l.DiffID)
-	}
-	chain := ChainIDs(append(ids, diffID))
-	if got := chain[len(chain)-1]; want.ID != "" && got != want.ID {
+	got := ChainID(append(slices.Clone(below), Layer{DiffID: diffID}))
+	if want.ID != "" && got != want.ID {
 		return Layer{}, fmt.Errorf("on this parent it is layer %s, and its description says %s", got, want.ID)
 	}
 	desc.MediaType = mediaType

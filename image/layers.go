@@ -292,7 +292,7 @@ func (s *Store) keepLayer(ctx context.Context, chain []Layer, labels map[string]
 		return nil, err
 	}
 	desc.ArtifactType = layerArtifact
-	id := ChainIDs(record.DiffIDs)[len(chain)-1]
+	id := ChainID(chain)
 	if err := s.replaceRecord(ctx, id, desc); err != nil {
 		return nil, err
 	}
