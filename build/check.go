@@ -123,6 +123,10 @@ func (r *run) lint(planned bool) error {
 	l.froms()
 	if planned {
 		err = l.graph(graph)
+		if err == nil && len(r.graph.Targets) > 1 {
+			l.bases = r.bases
+			l.platforms(r.graph)
+		}
 	}
 	l.unusedArgs()
 	for _, w := range append(l.found, l.ours...) {

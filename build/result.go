@@ -59,12 +59,15 @@ func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
 // keepResult stores the image of a result, or its images and their index.
 func (r *run) keepResult(ctx context.Context, w Want, targets []*State) (Made, error) {
 	m := Made{Target: w.Target, Tags: w.Tags, State: targets[0]}
-	for _, st := range targets {
+	for i, st := range targets {
 		desc, img, err := r.assemble(ctx, st)
 		if err != nil {
 			return Made{}, err
 		}
 		m.Image, m.ID = desc, img.ID()
+		// What was asked for, as BuildKit has it, also where a base image is for
+		// another platform.
+		desc.Platform = &w.Platforms[i]
 		m.Platforms = append(m.Platforms, desc)
 	}
 	if len(targets) == 1 && !w.Index {

@@ -82,10 +82,12 @@ func (s *Store) indexEntry(ctx context.Context, desc ocispec.Descriptor) (ocispe
 	return desc, nil
 }
 
-// addEntry adds an entry to an index, in place of the same manifest.
+// addEntry adds an entry to an index, in place of the same manifest for the same
+// platform.
 func addEntry(index *ocispec.Index, entry ocispec.Descriptor) error {
 	for i, m := range index.Manifests {
-		if m.Digest == entry.Digest {
+		samePlace := m.Platform == nil || entry.Platform == nil || samePlatform(*m.Platform, *entry.Platform)
+		if m.Digest == entry.Digest && samePlace {
 			index.Manifests[i] = entry
 			return nil
 		}

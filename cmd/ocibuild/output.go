@@ -175,11 +175,7 @@ func (o output) writeDirs(ctx context.Context, b *build.Builder, result *build.R
 	for _, desc := range result.Platforms {
 		dir := o.dest
 		if len(result.Platforms) > 1 {
-			img, err := b.Store.Image(ctx, desc, nil)
-			if err != nil {
-				return err
-			}
-			dir = filepath.Join(dir, strings.ReplaceAll(image.FormatPlatform(img.Config.Platform), "/", "_"))
+			dir = filepath.Join(dir, strings.ReplaceAll(image.FormatPlatform(*desc.Platform), "/", "_"))
 		}
 		if err := b.WriteDir(ctx, desc, dir); err != nil {
 			return err
