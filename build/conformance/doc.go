@@ -16,8 +16,9 @@
 //	images/NAME.json   and its config, as in an image ({"config":{"Env":["A=b"]}})
 //	args               flags, one a line: --build-arg, --target, --file, --label, --platform
 //	want               the tree of the image
-//	config             the config of the image, as JSON
-//	history            the image's history; "+" marks the entries that have a layer
+//	config             the config of the image, as JSON: its inner part, and of the outer one what this
+//	                   machine's images do not all have
+//	history            the image's history; "+" marks the entries that have a layer, "@" their time
 //	error              the build fails; ocibuild's message holds each line
 //
 // Want or error must be there. A case whose Dockerfile says FROM base, and
@@ -38,7 +39,7 @@
 //
 // A path, a target or a value with blanks or bytes that are not printable is
 // a quoted Go string. "= PATH" makes a hard link; "@SECONDS" is the
-// modification time. In want, times after the year 2000 are left out, which are
+// modification time. In want, config and history, times after the year 2000 are left out, which are
 // the test's own, and those of directories, which BuildKit does not always keep. A file of more than 64 bytes is sha256:DIGEST size:N there.
 //
 // Where a tree is written to be made, mode and owner may be missing (0755 for

@@ -13,8 +13,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,17 +26,18 @@ import (
 // what no two builds share.
 type Image struct {
 	Tree Tree
-	// Config is the config's inner part, with the author, less what is empty.
+	// Config is the config's inner part, with what there is to say of the outer one,
+	// less what is empty.
 	Config  map[string]any
 	History []string
 }
 
-// config is what is compared of an image's config. Unknown fields of the
-// inner one matter too.
+// config is what is compared of an image's config. Unknown fields of it matter too.
 type config struct {
-	Author  string            `json:"author,omitempty"`
 	Config  json.RawMessage   `json:"config"`
 	History []ocispec.History `json:"history"`
+
+	outer map[string]any
 }
 
 // ReadLayout reads the image of a name in the OCI layout in dir; no name means
@@ -69,6 +72,9 @@ func readManifest(name string, blob func(digest.Digest) string) (*Image, error) 
 	if err := readJSON(blob(m.Config.Digest), &c); err != nil {
 		return nil, err
 	}
+	if err := readJSON(blob(m.Config.Digest), &c.outer); err != nil {
+		return nil, err
+	}
 	img := &Image{History: historyLines(c.History)}
 	var err error
 	if img.Config, err = configFields(c); err != nil {
@@ -98,11 +104,28 @@ func configFields(c config) (map[string]any, error) {
 	if err := json.Unmarshal(c.Config, &fields); err != nil && len(c.Config) > 0 {
 		return nil, err
 	}
+	maps.Copy(fields, c.outerFields())
 	maps.DeleteFunc(fields, func(_ string, v any) bool { return v == nil || v == "" || v == false })
-	if c.Author != "" {
-		fields["author"] = c.Author
-	}
 	return fields, nil
+}
+
+// outerFields gives the fields that stand beside the inner part, less what every
+// image of this machine has. They begin with a lower case letter.
+func (c config) outerFields() map[string]any {
+	fields := maps.Clone(c.outer)
+	for _, name := range []string{"config", "history", "rootfs"} {
+		delete(fields, name)
+	}
+	for name, usual := range map[string]string{"architecture": runtime.GOARCH, "os": "linux"} {
+		if fields[name] == usual {
+			delete(fields, name)
+		}
+	}
+	text, _ := fields["created"].(string)
+	if created, err := time.Parse(time.RFC3339, text); err != nil || created.Year() >= ours {
+		delete(fields, "created")
+	}
+	return fields
 }
 
 // configLines gives the lines of a config's JSON.
@@ -146,6 +169,9 @@ func historyLines(list []ocispec.History) []string {
 		line := sign + strings.Trim(fmt.Sprintf("%q", h.CreatedBy), `"`)
 		if h.Author != "" {
 			line += " by " + h.Author
+		}
+		if h.Created != nil && h.Created.Year() < ours {
+			line += fmt.Sprintf(" @%d", h.Created.Unix())
 		}
 		if h.Comment != "" && h.Comment != "buildkit.dockerfile.v0" {
 			line += " (" + h.Comment + ")"
