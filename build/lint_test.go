@@ -391,6 +391,7 @@ func TestLintInstructions(t *testing.T) {
 		}, err: "Dockerfile:3: STOPSIGNAL SIGNO: invalid signal"},
 		{name: "a privilege", text: "FROM scratch\nRUN --network=host true\n"},
 		{name: "an error of a mount", text: "FROM scratch\nRUN --mount=type=cache true\n", err: `--mount=type=cache: invalid mount target "/"`},
+		{name: "a command of nothing", text: "FROM scratch\nRUN []\n", err: "RUN has no command"},
 	} {
 		t.Run(tt.name, tt.check)
 	}

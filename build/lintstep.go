@@ -129,6 +129,9 @@ func (l *linter) arg(s *Step, in *parser.Arg, at *standing, c scoped) (*standing
 
 // run reads the mounts of a RUN and what it calls.
 func (l *linter) run(s *Step, in *parser.Run, at *standing, c scoped) (*standing, error) {
+	if err := checkCommand(in); err != nil {
+		return nil, err
+	}
 	var mounts []*stepMount
 	for _, m := range in.Mounts {
 		mount, err := c.mount(m)

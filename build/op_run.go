@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -59,6 +60,15 @@ func settleRun(s *State, in *parser.Run, req *Request) runProcess {
 	return p
 }
 
+// checkCommand refuses an exec form without a program: nothing before the step's
+// own turn does, so a stage that is not built may have one.
+func checkCommand(in *parser.Run) error {
+	if in.Shell || len(in.Args) > 0 {
+		return nil
+	}
+	return &Hinted{errors.New("RUN has no command"), `write RUN ["program", "argument"]`}
+}
+
 // runOp is one RUN.
 type runOp struct {
 	r     *run
@@ -71,6 +81,9 @@ type runOp struct {
 
 func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 	instr := s.Instr.(*parser.Run)
+	if err := checkCommand(instr); err != nil {
+		return nil, err
+	}
 	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, &r.req)}
 	o.p.platform = image.FormatPlatform(s.Platform)
 	for i, m := range instr.Mounts {

@@ -128,7 +128,7 @@ func (p *planner) prepare() error {
 			names[st.Name] = i
 		}
 	}
-	return nil
+	return p.checkSources()
 }
 
 // globalArgs are the arguments that FROM lines can use, with what given gives
@@ -237,6 +237,9 @@ func (p *planner) platform(f *parser.From, x parser.Expander, anyArch bool) (oci
 		return ocispec.Platform{}, p.fail(f.Range(), hint, "empty platform value from expression %s", f.Platform)
 	}
 	pl, err := ParsePlatform(v)
+	if v == "local" {
+		err = errors.New("a Dockerfile does not know this word of --platform on the command line")
+	}
 	if anyArch && errors.Is(err, errArchitecture) && strings.Contains(v, "/") {
 		return pl, nil
 	}
@@ -306,12 +309,6 @@ func (p *planner) stage(i int) (*Step, error) {
 		return s, nil
 	}
 	st := p.df.Stages[i]
-	if slices.Contains(p.busy, i) {
-		return nil, p.fail(st.From.Range(), "", "circular dependency detected on stage: %s", stageLabel(st))
-	}
-	p.busy = append(p.busy, i)
-	defer func() { p.busy = p.busy[:len(p.busy)-1] }()
-
 	f := p.froms[i]
 	prev, err := p.start(st, f)
 	if err != nil {
@@ -436,21 +433,14 @@ func (p *planner) source(s *Step, name string) (*Step, error) {
 	if v, err := x.Word(name, func(string) (string, bool) { return "", false }); err != nil || v != name {
 		return nil, p.fail(r, "name a stage with FROM $ARG AS name and copy from that", "variable expansion is not supported for --from")
 	}
-	i, ok := p.stageNamed(name)
-	if n, err := strconv.Atoi(name); err == nil {
-		if n < 0 || n >= len(p.df.Stages) {
-			return nil, p.fail(r, "the Dockerfile has "+p.stageList(), "invalid stage index %d", n)
-		}
-		i, ok = n, true
+	i, ok, err := p.stageOf(s.Instr, name, r)
+	if err != nil {
+		return nil, err
 	}
 	if !ok {
 		return p.image(s, name)
 	}
-	if i == s.Stage.Index {
-		return nil, p.fail(r, "leave --from out to copy from the context, or name another stage",
-			"cannot copy from stage %q, it needs to be defined before current stage %q", name, s.StageName())
-	}
-	if i > s.Stage.Index {
+	if i >= s.Stage.Index {
 		return nil, p.fail(r, "move the stage above this one", "cannot copy from stage %q, it needs to be defined before current stage %q", name, s.StageName())
 	}
 	return p.stage(i)
@@ -459,10 +449,7 @@ func (p *planner) source(s *Step, name string) (*Step, error) {
 // image gives the step that brings in an image only --from names.
 func (p *planner) image(s *Step, name string) (*Step, error) {
 	if name == scratchName {
-		if _, ok := s.Instr.(*parser.Run); ok {
-			return p.add(&Step{Platform: p.o.Platform, place: s.Range()}), nil
-		}
-		return nil, p.fail(s.Range(), "", "cannot copy from scratch: it has no files")
+		return p.add(&Step{Platform: p.o.Platform, place: s.Range()}), nil
 	}
 	if c, err := p.context(name, p.o.Platform, s.Range()); err != nil || c != nil {
 		if err != nil {

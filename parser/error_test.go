@@ -123,7 +123,6 @@ func TestRefusals(t *testing.T) {
 		{"ONBUILD MAINTAINER", from + "ONBUILD maintainer a", ":2: MAINTAINER isn't allowed as an ONBUILD trigger"},
 
 		// RUN
-		{"RUN []", from + "RUN []", `:2: RUN has no command (write RUN ["<program>", "<argument>"])`},
 		{"RUN network", from + "RUN --network=hots a", `:2: invalid network mode "hots" (did you mean host?)`},
 		{"RUN security", from + "RUN --security=x a", `:2: security "x" is not valid (one of sandbox, insecure)`},
 		{"RUN device twice", from + "RUN --device=a,name=b x", ":2: device name already set to a (name one device a flag)"},

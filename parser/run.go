@@ -55,8 +55,6 @@ func convertRun(s *statement) (Instruction, error) {
 		return nil, refuse(didYouMean(r.Network, networks), "invalid network mode %q", r.Network)
 	case !slices.Contains(securities, r.Security):
 		return nil, refuse(didYouMean(r.Security, securities), "security %q is not valid", r.Security)
-	case s.json && len(s.args) == 0:
-		return nil, refuse(`write RUN ["<program>", "<argument>"]`, "RUN has no command")
 	}
 	for _, raw := range mounts {
 		m, err := parseMount(raw, nil)
