@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/ocibuild/ocibuild/image/layer"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -16,17 +17,31 @@ import (
 // this machine's where it names none, and its history one entry where it has
 // none. Hold a lease until the image has a name.
 func (s *Store) Import(ctx context.Context, r io.Reader, cfg Config) (ocispec.Descriptor, error) {
-	layer, err := s.importLayer(ctx, r)
+	ly, err := s.importLayer(ctx, r)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("import: %w", err)
 	}
+	return s.importImage(ctx, ly, cfg)
+}
+
+// ImportDir is Import of the files of a directory. The layer's table of contents
+// goes to memo.
+func (s *Store) ImportDir(ctx context.Context, dir string, cfg Config, memo TOCs) (ocispec.Descriptor, error) {
+	ly, err := s.WriteLayer(memo, func(w *layer.Writer) error { return layer.Diff(ctx, dir, w) })
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("import: %w", err)
+	}
+	return s.importImage(ctx, ly, cfg)
+}
+
+func (s *Store) importImage(ctx context.Context, ly Layer, cfg Config) (ocispec.Descriptor, error) {
 	if cfg.OS == "" && cfg.Architecture == "" {
 		cfg.Platform = HostPlatform()
 	}
 	if len(cfg.History) == 0 {
-		cfg.History = []ocispec.History{{Created: cfg.Created, Comment: "imported from a tar archive"}}
+		cfg.History = []ocispec.History{{Created: cfg.Created, Comment: "imported"}}
 	}
-	return s.Assemble(ctx, cfg, []Layer{layer})
+	return s.Assemble(ctx, cfg, []Layer{ly})
 }
 
 func (s *Store) importLayer(ctx context.Context, r io.Reader) (Layer, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -73,11 +72,11 @@ func (c *importCommand) Check(s *stdio, args []string) error {
 }
 
 func (c *importCommand) Run(ctx context.Context, s *session) error {
-	in, err := c.open(ctx, s)
-	if err != nil {
-		return err
+	info, err := os.Stat(c.source)
+	isDir := c.source != "-" && err == nil && info.IsDir()
+	if c.source != "-" && err != nil {
+		return &contextError{msg: c.source, err: err}
 	}
-	defer in.Close()
 	st, err := s.store()
 	if err != nil {
 		return err
@@ -87,18 +86,13 @@ func (c *importCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer lease.Release()
-	cfg, err := c.config()
+	take := c.takeTar
+	if isDir {
+		take = c.takeDir
+	}
+	desc, err := take(ctx, s, st)
 	if err != nil {
 		return err
-	}
-	plain, _, err := layer.Decompress(in)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", c.source, err)
-	}
-	defer plain.Close()
-	desc, err := st.Import(ctx, plain, cfg)
-	if err != nil {
-		return fmt.Errorf("import %s: %w", c.source, err)
 	}
 	if !c.ref.IsZero() {
 		if err := st.Tag(ctx, c.ref, desc); err != nil {
@@ -111,6 +105,44 @@ func (c *importCommand) Run(ctx context.Context, s *session) error {
 	}
 	_, err = fmt.Fprintln(s.out, img.ID())
 	return err
+}
+
+func (c *importCommand) takeDir(ctx context.Context, s *session, st *image.Store) (ocispec.Descriptor, error) {
+	cfg, err := c.config()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	memory, err := s.cache()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc, err := st.ImportDir(ctx, c.source, cfg, memory)
+	if err != nil {
+		err = fmt.Errorf("import %s: %w", c.source, err)
+	}
+	return desc, err
+}
+
+func (c *importCommand) takeTar(ctx context.Context, s *session, st *image.Store) (ocispec.Descriptor, error) {
+	cfg, err := c.config()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	in, err := openInput(s.stdio, c.source)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer in.Close()
+	plain, _, err := layer.Decompress(in)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("read %s: %w", c.source, err)
+	}
+	defer plain.Close()
+	desc, err := st.Import(ctx, plain, cfg)
+	if err != nil {
+		err = fmt.Errorf("import %s: %w", c.source, err)
+	}
+	return desc, err
 }
 
 // config is the config of the image to be.
@@ -129,44 +161,4 @@ func (c *importCommand) config() (image.Config, error) {
 	}
 	cfg.History = []ocispec.History{{Created: &created, Comment: comment}}
 	return applyChanges(cfg, c.changes)
-}
-
-// open gives the tar to import. That of a directory is written while it is
-// read.
-func (c *importCommand) open(ctx context.Context, s *session) (io.ReadCloser, error) {
-	if c.source == "-" {
-		return io.NopCloser(s.in), nil
-	}
-	info, err := os.Stat(c.source)
-	if err != nil {
-		return nil, &contextError{msg: c.source, err: err}
-	}
-	if !info.IsDir() {
-		return openInput(s.stdio, c.source)
-	}
-	r, w := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		lw := layer.NewWriter(w)
-		err := layer.Diff(ctx, c.source, lw)
-		if err == nil {
-			_, _, err = lw.Close()
-		}
-		_ = w.CloseWithError(err)
-	}()
-	return &pipe{r, done}, nil
-}
-
-// pipe is the reading end of a pipe whose writer is waited for.
-type pipe struct {
-	*io.PipeReader
-	done chan struct{}
-}
-
-// Close stops the writer and waits until it has ended.
-func (p *pipe) Close() error {
-	err := p.PipeReader.Close()
-	<-p.done
-	return err
 }
