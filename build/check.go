@@ -16,6 +16,8 @@ type CheckRequest struct {
 	Dockerfile *parser.Dockerfile
 	// ContextDir is the directory that COPY and ADD would read, or empty.
 	ContextDir string
+	// Fetched is the context instead of ContextDir, or nil.
+	Fetched *Fetched
 	// Ignore holds the rules of the .dockerignore file; nil ignores nothing.
 	Ignore *parser.Ignore
 	// Plan is the plan of the build that would be made. Without a target all
@@ -32,7 +34,7 @@ type CheckRequest struct {
 // what was found until then, in the order in which BuildKit finds them, and then
 // what rules of our own found.
 func Check(ctx context.Context, req CheckRequest) ([]parser.Warning, error) {
-	l := newLinter(req.Dockerfile, lintInput{plan: req.Plan, ignore: req.Ignore, gitInContext: gitInContext(req.ContextDir, req.Ignore)})
+	l := newLinter(req.Dockerfile, lintInput{plan: req.Plan, ignore: req.Ignore, gitInContext: gitInContext(contextDir(req.ContextDir, req.Fetched), req.Ignore)})
 	l.plan.AllStages = req.Plan.Target == ""
 	// What a build may do is not the Dockerfile's business.
 	l.plan.Allow = Allowed{NetworkHost: true, SecurityInsecure: true, AllDevices: true}
@@ -46,6 +48,14 @@ func Check(ctx context.Context, req CheckRequest) ([]parser.Warning, error) {
 		err = violation(req.Dockerfile, l.found)
 	}
 	return append(l.found, l.ours...), err
+}
+
+// contextDir is the directory with a context's files, or empty.
+func contextDir(dir string, f *Fetched) string {
+	if f != nil {
+		return f.dir
+	}
+	return dir
 }
 
 // gitInContext tells whether a context has a repository's history in it.
@@ -118,7 +128,7 @@ func (r *run) lint(planned bool) error {
 		return err
 	}
 	l := newLinter(df, lintInput{
-		plan: r.req.Plan, bases: bases, ignore: r.req.Ignore, gitInContext: gitInContext(r.req.ContextDir, r.req.Ignore),
+		plan: r.req.Plan, bases: bases, ignore: r.req.Ignore, gitInContext: gitInContext(contextDir(r.req.ContextDir, r.req.Fetched), r.req.Ignore),
 	})
 	l.froms()
 	if planned {

@@ -395,19 +395,29 @@ func (c *contextTree) linkID(p string, e *layer.Entry) string {
 }
 
 // missing is the error for a source that the context does not have.
-func (c *contextTree) missing(p string) error {
-	err := fmt.Errorf("%q: not found in the build context", "/"+p)
-	if c.ignored(p) {
+func (c *contextTree) missing(p string) error { return notInContext(c, p, c.ignored(p)) }
+
+// notInContext is the error for a source that a context does not have.
+func notInContext(t tree, p string, ignored bool) error {
+	if ignored {
 		return &Hinted{fmt.Errorf("%q: not found: .dockerignore leaves it out of the build context", "/"+p), "add !" + p + " to .dockerignore, or rename it"}
 	}
-	if near := nearPath(c, p); near != "" {
+	err := fmt.Errorf("%q: not found in the build context", "/"+p)
+	if near := nearPath(t, p); near != "" {
 		return &Hinted{err, "did you mean " + near + "?"}
 	}
 	return &Hinted{err, "paths are relative to the context directory"}
 }
 
-// emptyTree has no files: the context of a build without one, and what
-// `COPY --link` lands on.
+// noContext is the context of a build without one.
+type noContext struct{ emptyTree }
+
+// missing is the error for a source that could only be in a context.
+func (noContext) missing(p string) error {
+	return &Hinted{fmt.Errorf("%q: not found: the build has no context, only a Dockerfile", "/"+p), "name the directory that has it"}
+}
+
+// emptyTree has no files: it is what `COPY --link` lands on.
 type emptyTree struct{}
 
 func (emptyTree) lookup(p string) (*layer.Entry, error) {

@@ -8,7 +8,7 @@ import (
 )
 
 // builtinArgs are build arguments that mean something without being declared.
-var builtinArgs = []string{"SOURCE_DATE_EPOCH", "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_SYNTAX", hostnameArg, cacheNamespaceArg}
+var builtinArgs = []string{"SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", "BUILDKIT_DOCKERFILE_CHECK", "BUILDKIT_SYNTAX", hostnameArg, cacheNamespaceArg}
 
 // unusedArgs warns of --build-arg values that nothing takes.
 func (l *linter) unusedArgs() {

@@ -62,6 +62,8 @@ type Request struct {
 	Dockerfile *parser.Dockerfile
 	// ContextDir is the directory that COPY and ADD read. Empty: there is none.
 	ContextDir string
+	// Fetched is the context instead of ContextDir, or nil.
+	Fetched *Fetched
 	// Ignore holds the rules of the .dockerignore file; nil ignores nothing.
 	Ignore *parser.Ignore
 	Plan   PlanOptions

@@ -53,9 +53,9 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	defer lease.Release()
-	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: emptyTree{}, named: map[*Context]tree{}, tails: map[int]*tail{}}
+	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{}}
 	defer r.bytes.close()
-	if err := r.openContext(); err != nil {
+	if err := r.openContext(ctx); err != nil {
 		return nil, err
 	}
 	err = r.plan(ctx)
@@ -72,7 +72,10 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 	return r.result(ctx, targets)
 }
 
-func (r *run) openContext() error {
+func (r *run) openContext(ctx context.Context) error {
+	if r.req.Fetched != nil {
+		return r.openFetched(ctx, r.req.Fetched)
+	}
 	if r.req.ContextDir == "" {
 		return nil
 	}
@@ -82,6 +85,23 @@ func (r *run) openContext() error {
 	}
 	c.sent = r.sends
 	r.context = c
+	return nil
+}
+
+// openFetched opens a context that nobody sends: all of it is part of the build.
+func (r *run) openFetched(ctx context.Context, f *Fetched) error {
+	if f.dir != "" {
+		c, err := r.openDir(f.dir, r.req.Ignore)
+		if err == nil {
+			r.context = c
+		}
+		return err
+	}
+	t, err := r.bytes.tree(ctx, []image.Layer{f.layer})
+	if err != nil {
+		return err
+	}
+	r.context = withoutIgnored(t, r.req.Ignore)
 	return nil
 }
 
@@ -189,15 +209,19 @@ func (r *run) findBase(ctx context.Context, s *Step) (*image.Image, error) {
 	return r.b.Bases.Image(ctx, ref, s.Platform, r.req.Pull)
 }
 
-func (r *run) now() time.Time {
-	if r.b.Now != nil {
-		return r.b.Now().UTC()
+func (r *run) now() time.Time { return r.b.now() }
+
+func (b *Builder) now() time.Time {
+	if b.Now != nil {
+		return b.Now().UTC()
 	}
 	return time.Now().UTC()
 }
 
+func (r *run) temp() string { return r.b.temp() }
+
 // temp is the directory for files that live for a step.
-func (r *run) temp() string { return filepath.Join(r.b.Store.Root(), "ingest") }
+func (b *Builder) temp() string { return filepath.Join(b.Store.Root(), "ingest") }
 
 func unique() string {
 	var b [12]byte

@@ -30,6 +30,7 @@ type download struct {
 	tag  string
 	size int64
 	sum  digest.Digester // of these bytes
+	told time.Time       // when somebody was last told
 }
 
 // run gives the entry for what the URL has now. When it fails, what was there
@@ -185,8 +186,12 @@ func (d *download) write(data []byte) error {
 	return nil
 }
 
+// tellInterval is how often a download tells how far it is.
+const tellInterval = 100 * time.Millisecond
+
 func (d *download) tell(total int64) {
-	if d.report != nil {
+	if now := time.Now(); d.report != nil && now.Sub(d.told) >= tellInterval {
+		d.told = now
 		d.report("download "+d.source(), d.size, total)
 	}
 }

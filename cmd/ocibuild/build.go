@@ -31,7 +31,7 @@ type buildCommand struct {
 	pullFlag                                    *pflag.Flag
 	steps                                       stepFlags
 
-	dir     string
+	place   place
 	tags    []image.Ref
 	args    map[string]string
 	labels  map[string]string
@@ -105,7 +105,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 }
 
 func (c *buildCommand) Check(s *stdio, args []string) error {
-	if err := c.checkContext(args); err != nil {
+	if err := c.checkContext(s, args); err != nil {
 		return err
 	}
 	if err := c.checkWords(); err != nil {
@@ -145,19 +145,24 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 	return c.checkOutputs(s)
 }
 
-func (c *buildCommand) checkContext(args []string) error {
+func (c *buildCommand) checkContext(s *stdio, args []string) error {
 	hint := "`ocibuild -t app:v1 .` builds the Dockerfile of this directory"
 	switch {
 	case len(args) == 0:
 		return &usageError{msg: "the CONTEXT directory is missing", hint: hint}
 	case len(args) > 1:
 		return &usageError{msg: "build takes one CONTEXT, got " + strings.Join(args, " "), hint: hint}
-	case args[0] == "-":
-		return &usageError{msg: "a context on standard input is not supported", hint: "unpack it and name the directory; a Dockerfile alone is read with `-f - DIR`"}
-	case strings.Contains(args[0], "://"), strings.HasPrefix(args[0], "git@"):
-		return &usageError{msg: "a remote context is not supported: " + args[0], hint: "fetch it, for example with git clone, and name the directory"}
 	}
-	c.dir = args[0]
+	var err error
+	if c.place, err = parsePlace(args[0]); err != nil {
+		return err
+	}
+	switch {
+	case c.place.stdin && c.file == "-":
+		return &usageError{msg: "standard input cannot be both the context and the Dockerfile", hint: "`ocibuild - <Dockerfile` builds a Dockerfile that needs no context"}
+	case c.place.stdin && s.inTTY:
+		return &usageError{msg: "a context is not read from a terminal", hint: "redirect standard input: a tar archive, or a Dockerfile"}
+	}
 	return nil
 }
 
@@ -324,19 +329,24 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 	if c.checkOnly {
 		return c.check(ctx, s)
 	}
-	src, err := c.readSource(s)
+	w := &workshop{c: c, s: s}
+	defer w.close() //nolint:errcheck // what was fetched is used up
+	src, err := c.readSource(ctx, w)
 	if err != nil {
+		w.closeDisplay()
 		return c.failEarly(s, src, src.warnings(), err)
 	}
 	graph, err := build.PlanAll(src.dockerfile, c.plan(), build.Wanteds(c.wants()))
 	if err != nil {
+		w.closeDisplay()
 		found, _ := build.Check(ctx, build.CheckRequest{Dockerfile: src.dockerfile, Plan: c.plan()})
 		return c.failEarly(s, src, found, err)
 	}
 	if c.printGraph != "" {
+		w.closeDisplay()
 		return c.writeGraph(s, graph)
 	}
-	return c.build(ctx, s, src)
+	return c.build(ctx, w, src)
 }
 
 func (c *buildCommand) plan() build.PlanOptions {

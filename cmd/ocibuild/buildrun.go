@@ -25,7 +25,8 @@ type built struct {
 }
 
 // build builds, writes the outputs, pushes and tells the result.
-func (c *buildCommand) build(ctx context.Context, s *session, src *source) error {
+func (c *buildCommand) build(ctx context.Context, w *workshop, src *source) error {
+	s := w.s
 	if err := c.forgetFiles(); err != nil {
 		return err
 	}
@@ -33,23 +34,15 @@ func (c *buildCommand) build(ctx context.Context, s *session, src *source) error
 	if s.level == executor.LevelSingle && c.progress != "quiet" && c.progress != "json" {
 		fmt.Fprintln(s.err, "note: /etc/subuid and /etc/subgid give you no ids, so steps run with one user id: chown and other users do not work in them")
 	}
-	show := newDisplay(c.progress, s.stdio)
-	b, err := s.builder(show, c.insecure, c.jobs)
-	if err != nil {
-		show.close()
-		return c.fail(s, src, show, err)
+	if err := w.open(ctx); err != nil {
+		w.closeDisplay()
+		return c.fail(s, src, w.show, err)
 	}
-	fetch, err := s.remotes(c.secrets, c.steps.run.SSH["default"])
-	if err != nil {
-		show.close()
-		return c.fail(s, src, show, err)
-	}
-	defer fetch.client.Close() //nolint:errcheck // what it has fetched is used up
-	b.Remotes = fetch
+	b, show := w.builder, w.show
 	var warned notes
 	b.Events = warned.tee(show.event)
 	done, err := c.buildAndSend(ctx, s, b, src, show)
-	show.close()
+	w.closeDisplay()
 	if c.progress != "quiet" && c.progress != "json" {
 		warned.write(s.err, src)
 	}
@@ -63,18 +56,13 @@ func (c *buildCommand) build(ctx context.Context, s *session, src *source) error
 	return c.tell(s, done, show)
 }
 
-// buildAndSend holds a lease over the build and what is made of its result.
+// buildAndSend builds, and makes what is to be made of the result.
 func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Builder, src *source, show display) (*built, error) {
-	lease, err := b.Store.Lease(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer lease.Release()
 	if err := takeLayouts(ctx, b.Store, c.contexts); err != nil {
 		return nil, err
 	}
 	result, err := b.Build(ctx, build.Request{
-		Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
+		Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
 		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText),
 		NoCache: c.noCache, NoCacheStages: c.noCacheStages, SourceDateEpoch: c.epoch,
 		Secrets: c.secrets,

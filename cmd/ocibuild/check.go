@@ -14,7 +14,10 @@ import (
 // check looks at the Dockerfile and builds nothing. What it finds is the
 // result, and an exit code of its own.
 func (c *buildCommand) check(ctx context.Context, s *session) error {
-	src, err := c.readSource(s)
+	w := &workshop{c: c, s: s}
+	defer w.close() //nolint:errcheck // what was fetched is used up
+	src, err := c.readSource(ctx, w)
+	w.closeDisplay()
 	if src.dockerfile == nil {
 		return c.fail(s, src, nil, err)
 	}
@@ -45,7 +48,7 @@ func (c *buildCommand) check(ctx context.Context, s *session) error {
 // --pull says so: what is not in the store is left out of account, and so is a
 // store that is not there or cannot be read.
 func (c *buildCommand) askRules(ctx context.Context, s *session, src *source) ([]parser.Warning, error) {
-	req := build.CheckRequest{Dockerfile: src.dockerfile, ContextDir: c.dir, Ignore: src.ignore, Plan: c.plan(), Pull: build.PullNever}
+	req := build.CheckRequest{Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Pull: build.PullNever}
 	if !c.pullFlag.Changed && !s.hasStore() {
 		return build.Check(ctx, req)
 	}

@@ -104,6 +104,10 @@ func (d *jsonDisplay) end(r *row, err error) {
 	d.write(e)
 }
 
+func (d *jsonDisplay) status(r *row, text string, done, total int64) {
+	d.write(jsonEvent{Event: string(build.Status), Name: r.name, Text: text, Current: done, Total: total})
+}
+
 func (d *jsonDisplay) transfer(p registry.Progress) {
 	d.write(jsonEvent{
 		Event: "transfer", Repo: p.Host + "/" + p.Repo, Digest: p.Descriptor.Digest.String(),

@@ -42,7 +42,7 @@ func (d *plainDisplay) event(e build.Event) {
 	case build.Log:
 		d.log(r, e)
 	case build.Status:
-		d.status(r, e)
+		d.tell(r, e.Text)
 	case build.Finished:
 		r.flush(func(line string) { d.logLine(r, e.Time, line) })
 		d.rows.remove(r)
@@ -58,12 +58,19 @@ func (d *plainDisplay) logLine(r *row, at time.Time, line string) {
 	d.line(r, fmt.Sprintf("%.3f %s", at.Sub(r.start).Seconds(), line))
 }
 
-func (d *plainDisplay) status(r *row, e build.Event) {
-	if e.Text == r.status {
+// tell prints what a row is doing, once.
+func (d *plainDisplay) tell(r *row, text string) {
+	if text == r.status {
 		return
 	}
-	r.status = e.Text
-	d.line(r, sanitizeText(e.Text))
+	r.status = text
+	d.line(r, sanitizeText(text))
+}
+
+func (d *plainDisplay) status(r *row, text string, _, _ int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tell(r, text)
 }
 
 // line prints one line of a row. A blank line stands where the row changes.

@@ -23,6 +23,9 @@ type display interface {
 	// begin shows a piece of work that is no step; end ends it.
 	begin(name, repo string) *row
 	end(r *row, err error)
+	// status tells how far a piece of work has come: bytes of total, 0 if that is
+	// not known.
+	status(r *row, text string, done, total int64)
 	// transfer shows bytes on the way from or to a repository.
 	transfer(registry.Progress)
 	// close draws for the last time. The display is not used after it.
@@ -231,8 +234,9 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) 
 // noDisplay shows nothing.
 type noDisplay struct{}
 
-func (noDisplay) event(build.Event)          {}
-func (noDisplay) begin(string, string) *row  { return nil }
-func (noDisplay) end(*row, error)            {}
-func (noDisplay) transfer(registry.Progress) {}
-func (noDisplay) close()                     {}
+func (noDisplay) event(build.Event)                 {}
+func (noDisplay) begin(string, string) *row         { return nil }
+func (noDisplay) end(*row, error)                   {}
+func (noDisplay) status(*row, string, int64, int64) {}
+func (noDisplay) transfer(registry.Progress)        {}
+func (noDisplay) close()                            {}

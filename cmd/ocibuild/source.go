@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/build/remote"
 	"github.com/ocibuild/ocibuild/parser"
 )
 
@@ -23,6 +26,10 @@ type source struct {
 	ignoreName string
 	ignoreText []byte
 	ignore     *parser.Ignore
+	// dir is the context if it is a directory of this machine, and fetched if it
+	// is another; a build may have none.
+	dir     string
+	fetched *build.Fetched
 }
 
 // warnings are what was found in the Dockerfile's text, as far as it was read.
@@ -38,53 +45,81 @@ const maxDockerfile = 16 << 20
 
 // readSource reads the Dockerfile and the ignore file. The source it gives
 // beside an error has what was read until then.
-func (c *buildCommand) readSource(s *session) (*source, error) {
+func (c *buildCommand) readSource(ctx context.Context, w *workshop) (*source, error) {
+	if !c.place.local() {
+		return c.readFetched(ctx, w)
+	}
 	src := &source{}
-	if info, err := os.Stat(c.dir); err != nil {
-		return src, &contextError{msg: "context " + c.dir, err: err, hint: nearFile(c.dir, "name an existing directory")}
+	if info, err := os.Stat(c.place.text); err != nil {
+		return src, &contextError{msg: "context " + c.place.text, err: err, hint: nearFile(c.place.text, "name an existing directory")}
 	} else if !info.IsDir() {
-		return src, &contextError{msg: "context " + c.dir + " is not a directory", hint: "a Dockerfile is named with -f, the context is its directory"}
+		return src, &contextError{msg: "context " + c.place.text + " is not a directory", hint: "a Dockerfile is named with -f, the context is its directory"}
 	}
-	if err := c.readDockerfile(s, src); err != nil {
+	src.dir = c.place.text
+	if err := c.readDockerfile(ctx, w, src); err != nil {
 		return src, err
 	}
-	var err error
-	if src.dockerfile, err = (parser.Options{Check: c.rules, Syntax: c.args["BUILDKIT_SYNTAX"]}).Parse(src.name, src.text); err != nil {
+	if err := c.parse(src); err != nil {
 		return src, err
 	}
-	return src, c.readIgnore(src)
+	return src, c.readIgnore(ctx, src)
 }
 
-func (c *buildCommand) readDockerfile(s *session, src *source) error {
-	switch c.file {
-	case "":
-		return c.readDefault(src)
-	case "-":
-		src.name = "stdin"
-		if s.inTTY {
+func (c *buildCommand) parse(src *source) (err error) {
+	src.dockerfile, err = (parser.Options{Check: c.rules, Syntax: c.args["BUILDKIT_SYNTAX"]}).Parse(src.name, src.text)
+	return err
+}
+
+// readDockerfile reads the Dockerfile that --file names, or the context's.
+func (c *buildCommand) readDockerfile(ctx context.Context, w *workshop, src *source) error {
+	switch {
+	case c.file == "-":
+		src.name = stdinName
+		if w.s.inTTY {
 			return &usageError{msg: "a Dockerfile is not read from a terminal", hint: "redirect standard input, or name a file with -f"}
 		}
-		return src.read(s.in)
+		return src.read(w.s.in)
+	case isURL(c.file):
+		return c.fetchDockerfile(ctx, w, src)
+	case src.fetched != nil && !filepath.IsAbs(c.file):
+		return c.openFetched(ctx, src)
+	case c.file == "":
+		return c.readDefault(src)
 	}
 	src.name = c.file
 	return src.open(c.file)
 }
 
+// fetchDockerfile reads a Dockerfile that --file names by its URL.
+func (c *buildCommand) fetchDockerfile(ctx context.Context, w *workshop, src *source) error {
+	if err := w.open(ctx); err != nil {
+		return err
+	}
+	src.name = remote.Redact(c.file)
+	return w.work("load Dockerfile "+src.name, func(report build.Report) error {
+		f, err := w.remotes.File(ctx, c.file, "", report)
+		if err != nil {
+			return err
+		}
+		return src.read(io.NewSectionReader(f, 0, f.Size))
+	})
+}
+
 func (c *buildCommand) readDefault(src *source) error {
-	src.name = filepath.Join(c.dir, "Dockerfile")
+	src.name = filepath.Join(src.dir, "Dockerfile")
 	err := src.open(src.name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	src.name = filepath.Join(c.dir, "dockerfile")
+	src.name = filepath.Join(src.dir, "dockerfile")
 	if src.open(src.name) == nil {
 		return nil
 	}
-	hint := nearFile(filepath.Join(c.dir, "Dockerfile"), "name one with -f, or name the directory that has it")
-	if other := filepath.Join(c.dir, "Containerfile"); exists(other) {
+	hint := nearFile(filepath.Join(src.dir, "Dockerfile"), "name one with -f, or name the directory that has it")
+	if other := filepath.Join(src.dir, "Containerfile"); exists(other) {
 		hint = "name it with -f " + other
 	}
-	return &contextError{msg: fmt.Sprintf("there is no Dockerfile in the context %s", c.dir), hint: hint}
+	return &contextError{msg: fmt.Sprintf("there is no Dockerfile in the context %s", src.dir), hint: hint}
 }
 
 func (src *source) open(path string) error {
@@ -110,25 +145,39 @@ func (src *source) read(r io.Reader) error {
 
 // readIgnore reads DOCKERFILE.dockerignore, or else the context's
 // .dockerignore.
-func (c *buildCommand) readIgnore(src *source) error {
-	paths := []string{filepath.Join(c.dir, ".dockerignore")}
-	if c.file != "-" {
-		paths = append([]string{src.name + ".dockerignore"}, paths...)
+func (c *buildCommand) readIgnore(ctx context.Context, src *source) error {
+	var reads []ignoreFile
+	if c.file != "-" && !isURL(c.file) {
+		reads = append(reads, ignoreFile{src.name + ".dockerignore", src.fetched != nil && !filepath.IsAbs(c.file)})
 	}
-	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-			continue // as if it were not there
-		}
-		text, err := readIgnoreText(path)
+	reads = append(reads, ignoreFile{filepath.Join(src.dir, ".dockerignore"), src.fetched != nil})
+	for _, f := range reads {
+		text, err := f.read(ctx, src.fetched)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			return &contextError{msg: path, err: err}
+			return &contextError{msg: f.path, err: err}
 		}
-		return src.parseIgnore(path, text)
+		return src.parseIgnore(f.path, text)
 	}
 	return nil
+}
+
+// ignoreFile is where an ignore file may be: on this machine, or in the context.
+type ignoreFile struct {
+	path    string
+	fetched bool
+}
+
+func (f ignoreFile) read(ctx context.Context, in *build.Fetched) ([]byte, error) {
+	if f.fetched {
+		return in.ReadFile(ctx, f.path, maxDockerfile)
+	}
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
+		return nil, fs.ErrNotExist // as if it were not there
+	}
+	return readIgnoreText(f.path)
 }
 
 func readIgnoreText(path string) ([]byte, error) {

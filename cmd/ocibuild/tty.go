@@ -88,16 +88,22 @@ func (d *ttyDisplay) event(e build.Event) {
 	case build.Log:
 		r.log(e.Data, func(string) {})
 	case build.Status:
-		r.status = statusText(e)
+		r.status = statusText(e.Text, e.Current, e.Total)
 	case build.Finished:
 		d.finish(r, outcome(e.Cached, e.Duration, e.Err), e.Duration)
 	}
 }
 
-func statusText(e build.Event) string {
-	text := sanitizeLine(e.Text)
-	if e.Total > 0 {
-		text += fmt.Sprintf(" %s / %s", humanSize(e.Current), humanSize(e.Total))
+func (d *ttyDisplay) status(r *row, text string, done, total int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.status = statusText(text, done, total)
+}
+
+func statusText(text string, done, total int64) string {
+	text = sanitizeLine(text)
+	if total > 0 {
+		text += fmt.Sprintf(" %s / %s", humanSize(done), humanSize(total))
 	}
 	return text
 }
