@@ -37,14 +37,24 @@ func (b *Builder) FetchedDir(dir string) *Fetched { return &Fetched{b: b, dir: d
 // names, and is found again when the same archive comes again. The caller holds a
 // lease.
 func (b *Builder) FetchedFile(ctx context.Context, f *RemoteFile) (*Fetched, error) {
+	return b.fetched(ctx, f, "context", true)
+}
+
+// FetchedAlone makes a context of a file as it is, archive or not.
+func (b *Builder) FetchedAlone(ctx context.Context, f *RemoteFile) (*Fetched, error) {
+	return b.fetched(ctx, f, "context-file", false)
+}
+
+// fetched makes a context of a file; kind is that of the facts that remember it.
+func (b *Builder) fetched(ctx context.Context, f *RemoteFile, kind string, unpack bool) (*Fetched, error) {
 	out := &Fetched{b: b}
 	key := cache.Key(f.Digest.Encoded())
-	if data, ok := b.Cache.GetFact("context", key); ok && json.Unmarshal(data, &out.layer) == nil && b.Store.Use(out.layer.Descriptor.Digest) {
+	if data, ok := b.Cache.GetFact(kind, key); ok && json.Unmarshal(data, &out.layer) == nil && b.Store.Use(out.layer.Descriptor.Digest) {
 		return out, nil
 	}
 	bytes := newLayerBytes(b)
 	defer bytes.close()
-	l, closer, err := b.landFile(ctx, f)
+	l, closer, err := b.landFile(ctx, f, unpack)
 	if err != nil {
 		return nil, err
 	}
@@ -57,14 +67,14 @@ func (b *Builder) FetchedFile(ctx context.Context, f *RemoteFile) (*Fetched, err
 	if err != nil {
 		return nil, err
 	}
-	return out, b.Cache.PutFact("context", key, data)
+	return out, b.Cache.PutFact(kind, key, data)
 }
 
 // landFile lands a file, or what it is an archive of, in an empty root.
-func (b *Builder) landFile(ctx context.Context, f *RemoteFile) (*landing, io.Closer, error) {
+func (b *Builder) landFile(ctx context.Context, f *RemoteFile, unpack bool) (*landing, io.Closer, error) {
 	l := newLanding(emptyTree{}, b.now())
 	arch := &archives{dir: b.temp()}
-	m := match{name: fetchedName, from: webFile{f}, unpack: true, items: []item{{at: fetchedName, entry: fileEntry(fetchedName, f), digest: f.Digest}}}
+	m := match{name: fetchedName, from: webFile{f}, unpack: unpack, items: []item{{at: fetchedName, entry: fileEntry(fetchedName, f), digest: f.Digest}}}
 	err := (&transfer{dest: "/"}).land(ctx, l, &selection{matches: []match{m}}, nil, arch)
 	if err != nil {
 		arch.close()

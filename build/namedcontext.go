@@ -23,6 +23,8 @@ type Context struct {
 	// Dir is a directory; Ignore holds the rules of its .dockerignore file.
 	Dir    string
 	Ignore *parser.Ignore
+	// Fetched is a checkout, or a file of the web.
+	Fetched *Fetched
 	// Source is how the user wrote it.
 	Source string
 }
@@ -111,8 +113,8 @@ func (p *planner) filesystem(s *Step, st *parser.Stage, platform ocispec.Platfor
 }
 
 // contextState is the State of a context that is files.
-func (r *run) contextState(_ context.Context, s *Step) (*State, error) {
-	t, err := r.openNamed(s.Context)
+func (r *run) contextState(ctx context.Context, s *Step) (*State, error) {
+	t, err := r.openNamed(ctx, s.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -120,17 +122,22 @@ func (r *run) contextState(_ context.Context, s *Step) (*State, error) {
 }
 
 // openNamed opens a context that is files, once.
-func (r *run) openNamed(c *Context) (tree, error) {
+func (r *run) openNamed(ctx context.Context, c *Context) (tree, error) {
 	r.mu.Lock()
 	t, ok := r.named[c]
 	r.mu.Unlock()
 	if ok {
 		return t, nil
 	}
-	if c.Dir == "" {
-		return nil, errors.New("the context has no files")
+	var err error
+	switch {
+	case c.Fetched != nil:
+		t, err = r.fetchedTree(ctx, c.Fetched, c.Ignore)
+	case c.Dir != "":
+		t, err = r.openDir(c.Dir, c.Ignore)
+	default:
+		err = errors.New("it has no files")
 	}
-	t, err := r.openDir(c.Dir, c.Ignore)
 	if err != nil {
 		return nil, fmt.Errorf("context %s: %w", c.Name, err)
 	}

@@ -90,19 +90,23 @@ func (r *run) openContext(ctx context.Context) error {
 
 // openFetched opens a context that nobody sends: all of it is part of the build.
 func (r *run) openFetched(ctx context.Context, f *Fetched) error {
+	t, err := r.fetchedTree(ctx, f, r.req.Ignore)
+	if err == nil {
+		r.context = t
+	}
+	return err
+}
+
+// fetchedTree is what a fetched context holds.
+func (r *run) fetchedTree(ctx context.Context, f *Fetched, ignore *parser.Ignore) (tree, error) {
 	if f.dir != "" {
-		c, err := r.openDir(f.dir, r.req.Ignore)
-		if err == nil {
-			r.context = c
-		}
-		return err
+		return r.openDir(f.dir, ignore)
 	}
 	t, err := r.bytes.tree(ctx, []image.Layer{f.layer})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.context = withoutIgnored(t, r.req.Ignore)
-	return nil
+	return withoutIgnored(t, ignore), nil
 }
 
 // openDir opens a directory of this machine as a tree, for as long as the build

@@ -82,7 +82,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.secretTexts, "secret", nil, "let RUN --mount=type=secret show a step the file or variable `id=ID[,src=FILE|,env=NAME]`; it is never stored (may be repeated)")
 	fs.StringArrayVar(&c.targetTexts, "target", nil, "build this `STAGE[=NAME]`, by name or number (default: the last one); may be repeated: --tag names the last")
 	fs.StringSliceVar(&c.platformTexts, "platform", nil, "build for this `OS/ARCH[/VARIANT]` (default: this machine's); several, with commas between, give an index")
-	fs.StringArrayVar(&c.contextTexts, "build-context", nil, "let FROM and --from find under a name what `NAME=SOURCE` says: a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG] (may be repeated)")
+	fs.StringArrayVar(&c.contextTexts, "build-context", nil, "let FROM and --from find under a name what `NAME=SOURCE` says: a directory, a URL of a git repository or a file, docker-image://REFERENCE, oci-layout://DIR[:TAG] (may be repeated)")
 	fs.StringArrayVar(&c.labelTexts, "label", nil, "set a label, `KEY=VALUE`, on the image (may be repeated)")
 	fs.BoolVar(&c.noCache, "no-cache", false, "run every step")
 	fs.StringSliceVar(&c.noCacheStages, "no-cache-filter", nil, "run every step of this `STAGE` (may be repeated)")

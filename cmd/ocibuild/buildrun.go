@@ -41,7 +41,11 @@ func (c *buildCommand) build(ctx context.Context, w *workshop, src *source) erro
 	b, show := w.builder, w.show
 	var warned notes
 	b.Events = warned.tee(show.event)
-	done, err := c.buildAndSend(ctx, s, b, src, show)
+	var done *built
+	err := fetchContexts(ctx, w, c.contexts)
+	if err == nil {
+		done, err = c.buildAndSend(ctx, s, b, src, show)
+	}
 	w.closeDisplay()
 	if c.progress != "quiet" && c.progress != "json" {
 		warned.write(s.err, src)

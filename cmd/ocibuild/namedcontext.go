@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ocibuild/ocibuild/build"
+	"github.com/ocibuild/ocibuild/build/remote"
 	"github.com/ocibuild/ocibuild/image"
 )
 
@@ -27,7 +28,7 @@ func namedContexts(texts []string) (map[string]*build.Context, error) {
 		if !ok || name == "" || source == "" {
 			return nil, &usageError{
 				msg:  "--build-context=" + text + ": it is not NAME=SOURCE",
-				hint: "SOURCE is a directory, docker-image://REFERENCE or oci-layout://DIRECTORY[:TAG]",
+				hint: "SOURCE is a directory, a URL of a git repository or a file, docker-image://REFERENCE or oci-layout://DIRECTORY[:TAG]",
 			}
 		}
 		key, err := build.ContextName(name)
@@ -59,13 +60,56 @@ func readNamedContext(c *build.Context) error {
 	if strings.HasPrefix(c.Source, contextLayout) {
 		return nil // copied into the store before the build
 	}
-	if i := strings.Index(c.Source, "://"); i > 0 {
+	p, err := parsePlace(c.Source)
+	switch {
+	case err != nil || p.stdin:
 		return &usageError{
-			msg:  "--build-context=" + c.Name + ": " + c.Source[:i+3] + " is not supported",
-			hint: "fetch it and name the directory, or name an image with docker-image:// or oci-layout://",
+			msg:  "--build-context=" + c.Name + ": a context cannot be " + c.Source,
+			hint: "it is a directory, a URL of http, https, ssh or git, docker-image://REFERENCE or oci-layout://DIRECTORY",
 		}
+	case !p.local():
+		return nil // fetched before the build
 	}
 	return readContextDir(c)
+}
+
+// fetchContexts fetches the contexts that are repositories or files of the web.
+func fetchContexts(ctx context.Context, w *workshop, contexts map[string]*build.Context) error {
+	for _, c := range contexts {
+		if c.Image != "" || c.Dir != "" || strings.HasPrefix(c.Source, contextLayout) {
+			continue
+		}
+		p, err := parsePlace(c.Source)
+		if err != nil {
+			return err
+		}
+		c.Source = remote.Redact(c.Source)
+		err = w.work("load context "+c.Name+" "+c.Source, func(report build.Report) (err error) {
+			c.Fetched, err = fetchContext(ctx, w, p, report)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchContext fetches a checkout, or a file that stays as it is.
+func fetchContext(ctx context.Context, w *workshop, p place, report build.Report) (*build.Fetched, error) {
+	if p.git != nil {
+		tree, err := w.remotes.Git(ctx, p.git)
+		if err != nil {
+			return nil, err
+		}
+		dir, err := tree.Checkout(ctx, report)
+		return w.builder.FetchedDir(dir), err
+	}
+	f, err := w.remotes.File(ctx, p.text, "", report)
+	if err != nil {
+		return nil, err
+	}
+	return w.builder.FetchedAlone(ctx, f)
 }
 
 func readContextDir(c *build.Context) error {
