@@ -57,7 +57,6 @@ type planner struct {
 	globals scope
 	froms   []from           // of every stage, expanded
 	last    map[int]*Step    // last step of the stages planned so far
-	busy    []int            // stages being planned, to tell circles
 	steps   map[string]*Step // all steps of the graph, by what tells them apart
 }
 
