@@ -52,8 +52,6 @@ func TestParseErrors(t *testing.T) {
 		{"build --load .", []string{"leave it out"}},
 		{"build", []string{"the CONTEXT directory is missing"}},
 		{"build . .", []string{"one CONTEXT"}},
-		{"build -", []string{"standard input is not supported"}},
-		{"build https://example.com/x.git", []string{"remote context"}},
 		{"build -t", []string{"-t needs a value"}},
 		{"build -t UPPER .", []string{"UPPER"}},
 		{"build -t a@sha256:" + strings.Repeat("0", 64) + " .", []string{"digest"}},
