@@ -53,6 +53,10 @@ func buildDescription() *command {
 		long: "Builds the Dockerfile of a directory, the context, whose files COPY and ADD can use, and keeps the image in the store. " +
 			"The word build may be left out: `ocibuild -t app:v1 .`\n" +
 			"\n" +
+			"CONTEXT may also be a git repository (https://HOST/NAME.git#REF:DIR, USER@HOST:PATH), a URL of a tar archive or of a Dockerfile " +
+			"alone, or - for either on standard input; archives may be compressed. --file is relative to such a context, unless it " +
+			"begins with a slash or is a URL.\n" +
+			"\n" +
 			"The Dockerfile is CONTEXT/Dockerfile or CONTEXT/dockerfile if --file names no other. Files that match a pattern of " +
 			"DOCKERFILE.dockerignore, or else of CONTEXT/.dockerignore, are not in the context. Only the stages that the target " +
 			"needs are built; steps whose inputs have not changed are taken from the cache.\n" +
@@ -66,6 +70,8 @@ func buildDescription() *command {
 			{"ocibuild -t app:v1 .", "build the Dockerfile here and name the image"},
 			{"ocibuild -t app:v1 --build-arg VERSION=1.2 --target test src", "with an argument, up to the stage test"},
 			{"ocibuild -f docker/prod.Dockerfile -t ghcr.io/me/app:v1 --push .", "and push it"},
+			{"ocibuild https://example.com/app.git#v1.2", "a tag of a git repository"},
+			{"tar -cz Dockerfile src | ocibuild -t app:v1 -", "an archive on standard input"},
 			{"ocibuild -o out .", "the image's files into the directory out"},
 			{"id=$(ocibuild -q .)", "nothing but the image id"},
 			{"ocibuild --print-graph . | dot -Tsvg > graph.svg", "what would be built, and on what it depends"},
@@ -77,7 +83,7 @@ func buildDescription() *command {
 
 func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.tagTexts, "tag", "t", nil, "give the image this `NAME[:TAG]` (may be repeated)")
-	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
+	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`, a file or URL; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.secretTexts, "secret", nil, "let RUN --mount=type=secret show a step the file or variable `id=ID[,src=FILE|,env=NAME]`; it is never stored (may be repeated)")
 	fs.StringArrayVar(&c.targetTexts, "target", nil, "build this `STAGE[=NAME]`, by name or number (default: the last one); may be repeated: --tag names the last")
