@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -89,37 +90,43 @@ type fetched struct {
 // and --checksum say of a repository goes to its origin.
 func (t *transfer) expandFetched(in *parser.Add, checksum string) error {
 	t.fetched.unpack = in.Unpack != nil && *in.Unpack
-	if checksum != "" && len(t.sources) != 1 {
+	if err := t.expandGit(in.KeepGitDir, checksum); err != nil || checksum == "" {
+		return err
+	}
+	switch {
+	case len(t.sources) != 1:
 		return &Hinted{errors.New("checksum can't be specified for multiple sources"), "write an ADD for each of them"}
-	}
-	if checksum != "" && !t.sources[0].remote() {
+	case !t.sources[0].remote():
 		return &Hinted{errors.New("checksum requires HTTP(S) or Git sources"), "leave --checksum out: what the context holds is known"}
-	}
-	keep := in.KeepGitDir
-	for _, o := range t.sources {
-		if o.git == nil {
-			continue
-		}
-		if keep != nil && o.git.KeepGitDir != nil && *keep != *o.git.KeepGitDir {
-			return errors.New("inconsistent keep-git-dir configuration")
-		}
-		if o.git.KeepGitDir != nil {
-			keep = o.git.KeepGitDir // as with BuildKit, of what follows too
-		}
-		o.git.KeepGitDir = keep
-		if checksum != "" && o.git.Checksum != "" && checksum != o.git.Checksum {
-			return fmt.Errorf("checksum mismatch %q != %q", checksum, o.git.Checksum)
-		}
-		if checksum != "" {
-			o.git.Checksum = checksum
-		}
-	}
-	if checksum == "" || t.sources[0].git != nil {
+	case t.sources[0].git != nil:
 		return nil
 	}
 	t.fetched.checksum = digest.Digest(checksum)
 	if err := t.fetched.checksum.Validate(); err != nil {
 		return &Hinted{fmt.Errorf("--checksum=%s: %w", checksum, err), "write it as sha256:HEX, sha384:HEX or sha512:HEX"}
+	}
+	return nil
+}
+
+// expandGit adds to the repositories what the flags say, which must not be other
+// than what their own queries say.
+func (t *transfer) expandGit(keep *bool, checksum string) error {
+	for _, o := range t.sources {
+		if o.git == nil {
+			continue
+		}
+		own := o.git.KeepGitDir
+		if keep != nil && own != nil && *keep != *own {
+			return errors.New("inconsistent keep-git-dir configuration")
+		}
+		if own != nil {
+			keep = own // as with BuildKit, of what follows too
+		}
+		o.git.KeepGitDir = keep
+		if checksum != "" && o.git.Checksum != "" && checksum != o.git.Checksum {
+			return fmt.Errorf("checksum mismatch %q != %q", checksum, o.git.Checksum)
+		}
+		o.git.Checksum = cmp.Or(checksum, o.git.Checksum)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func (t *Tree) makeFrom(ctx context.Context, repo, at place, report Report) erro
 	if err != nil {
 		return err
 	}
-	defer work.remove()
+	defer work.end()
 	report("check out "+t.head.object, 0, 0)
 	files, err := t.checkout(ctx, repo.path, work.dir)
 	if err != nil {

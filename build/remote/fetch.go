@@ -46,7 +46,7 @@ func (t *Tree) initRepository(ctx context.Context, repo string) error {
 	if err != nil {
 		return err
 	}
-	defer work.remove()
+	defer work.end()
 	fresh := filepath.Join(work.dir, "repository")
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err

@@ -54,6 +54,9 @@ func (w *work) remove() error {
 	return os.RemoveAll(w.dir)
 }
 
+// end ends work whose result is elsewhere. What cannot be removed, a prune will.
+func (w *work) end() { _ = w.remove() }
+
 // discard takes something that is in its place out of it and removes it.
 func (c *Client) discard(path string) error {
 	w, err := c.newWork()
@@ -61,7 +64,7 @@ func (c *Client) discard(path string) error {
 		return err
 	}
 	if err := ignoreGone(os.Rename(path, filepath.Join(w.dir, "discarded"))); err != nil {
-		_ = w.remove()
+		w.end()
 		return err
 	}
 	return w.remove()

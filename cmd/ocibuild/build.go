@@ -336,7 +336,7 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 		return c.check(ctx, s)
 	}
 	w := &workshop{c: c, s: s}
-	defer w.close() //nolint:errcheck // what was fetched is used up
+	defer w.close()
 	src, err := c.readSource(ctx, w)
 	if err != nil {
 		w.closeDisplay()

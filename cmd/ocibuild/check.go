@@ -15,7 +15,7 @@ import (
 // result, and an exit code of its own.
 func (c *buildCommand) check(ctx context.Context, s *session) error {
 	w := &workshop{c: c, s: s}
-	defer w.close() //nolint:errcheck // what was fetched is used up
+	defer w.close()
 	src, err := c.readSource(ctx, w)
 	w.closeDisplay()
 	if src.dockerfile == nil {

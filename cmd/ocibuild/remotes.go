@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/ocibuild/ocibuild/build"
@@ -36,6 +37,24 @@ type remoteTree struct{ *remote.Tree }
 // Checkout gives the directory with the files.
 func (t remoteTree) Checkout(ctx context.Context, report build.Report) (string, error) {
 	return t.Tree.Checkout(ctx, remote.Report(report))
+}
+
+// remoteHint finds the next step after an error of what was to be fetched.
+func remoteHint(err error) (string, bool) {
+	var (
+		far   *remote.Error
+		other *remote.MismatchError
+		git   *remote.GitMissingError
+	)
+	switch {
+	case errors.As(err, &far):
+		return far.Hint, true
+	case errors.As(err, &other):
+		return other.Hint, true
+	case errors.As(err, &git):
+		return "install it: most systems have it as the package git", true
+	}
+	return "", false
 }
 
 // remoteDir is where the store keeps what builds have fetched.

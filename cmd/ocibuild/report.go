@@ -175,19 +175,13 @@ func hint(err error) string {
 		place  *contextError
 		hinted *build.Hinted
 		step   *build.StepError
-		far    *remote.Error
-		other  *remote.MismatchError
-		git    *remote.GitMissingError
 	)
+	if far, ok := remoteHint(err); ok {
+		return far
+	}
 	switch {
 	case errors.As(err, &usage):
 		return usage.hint
-	case errors.As(err, &far):
-		return far.Hint
-	case errors.As(err, &other):
-		return other.Hint
-	case errors.As(err, &git):
-		return "install it: most systems have it as the package git"
 	case errors.As(err, &hinted):
 		return hinted.Hint
 	case errors.As(err, &step) && stepHint(step) != "":

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
@@ -47,16 +46,15 @@ func (w *workshop) closeDisplay() {
 	}
 }
 
-func (w *workshop) close() error {
+// close lets go of everything. What was fetched has been used by then.
+func (w *workshop) close() {
 	w.closeDisplay()
-	var errs []error
 	if w.remotes.client != nil {
-		errs = append(errs, w.remotes.client.Close())
+		_ = w.remotes.client.Close()
 	}
 	if w.lease != nil {
 		w.lease.Release()
 	}
-	return errors.Join(errs...)
 }
 
 // work shows something that is no step while it is done.
