@@ -177,7 +177,11 @@ func (s *State) command(shell bool, args []string) []string {
 		return slices.Clone(args)
 	}
 	prefix := s.Config.Config.Shell
-	if len(prefix) == 0 {
+	switch {
+	case len(prefix) > 0:
+	case s.Config.OS == windows:
+		prefix = []string{"cmd", "/S", "/C"}
+	default:
 		prefix = []string{"/bin/sh", "-c"}
 	}
 	return append(slices.Clone(prefix), strings.Join(args, " "))
@@ -331,4 +335,19 @@ func workdir(current, dir string) string {
 		return "/"
 	}
 	return dir
+}
+
+// windows is the system that has other paths and another shell. Its images can
+// be made as long as no step runs.
+const windows = "windows"
+
+// slashed gives a path of an image's config with slashes and without a drive.
+func slashed(dir, system string) string {
+	if system != windows {
+		return dir
+	}
+	if len(dir) > 1 && dir[1] == ':' {
+		dir = dir[2:]
+	}
+	return strings.ReplaceAll(dir, `\`, "/")
 }

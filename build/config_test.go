@@ -3,11 +3,9 @@ package build
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/ocibuild/ocibuild/parser"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // apply runs the config instructions of a one-stage Dockerfile FROM scratch.
@@ -56,6 +54,7 @@ func TestConfigInstructions(t *testing.T) {
 		{"platform args", "FROM scratch\nARG TARGETARCH TARGETSTAGE\nENV A=$TARGETARCH S=$TARGETSTAGE\n", nil, func(s *State) any { return s.Config.Config.Env }, []string{path, "A=amd64", "S=default"}},
 		{"cmd shell form", "FROM scratch\nCMD echo hi\n", nil, func(s *State) any { return s.Config.Config.Cmd }, []string{"/bin/sh", "-c", "echo hi"}},
 		{"cmd with shell", "FROM scratch\nSHELL [\"/bin/bash\", \"-ec\"]\nCMD echo hi\n", nil, func(s *State) any { return s.Config.Config.Cmd }, []string{"/bin/bash", "-ec", "echo hi"}},
+		{"cmd of another system", "FROM scratch\nCMD echo hi\n", nil, func(s *State) any { s.Config.OS = windows; return s.command(true, []string{"echo hi"}) }, []string{"cmd", "/S", "/C", "echo hi"}},
 		{"cmd history", "FROM scratch\nCMD [\"a\", \"b c\"]\n", nil, func(s *State) any { return historyOf(s) }, []string{`CMD ["a" "b c"]`}},
 		{"entrypoint keeps a cmd of this stage", "FROM scratch\nCMD [\"a\"]\nENTRYPOINT [\"e\"]\n", nil, func(s *State) any { return s.Config.Config.Cmd }, []string{"a"}},
 		{"expose ranges and protocols", "FROM scratch\nEXPOSE 80 8000-8001/UDP\n", nil, func(s *State) any { return s.Config.Config.ExposedPorts }, map[string]struct{}{"80/tcp": {}, "8000/udp": {}, "8001/udp": {}}},
@@ -141,40 +140,5 @@ func TestWorkdirJoins(t *testing.T) {
 		if got := workdir(tt.current, tt.dir); got != tt.want {
 			t.Errorf("workdir(%q, %q) = %q, want %q", tt.current, tt.dir, got, tt.want)
 		}
-	}
-}
-
-func TestFillCreated(t *testing.T) {
-	at := func(s int64) *time.Time { v := time.Unix(s, 0).UTC(); return &v }
-	history := func(times ...*time.Time) (h []ocispec.History) {
-		for _, c := range times {
-			h = append(h, ocispec.History{Created: c})
-		}
-		return h
-	}
-	tests := []struct {
-		name      string
-		in        []*time.Time
-		inherited int
-		epoch     *time.Time
-		want      []*time.Time
-	}{
-		{"metadata takes the time of the first new layer", []*time.Time{at(1), nil, at(5), nil, at(9), nil}, 1, nil, []*time.Time{at(1), at(5), at(5), at(5), at(9), at(9)}},
-		{"only metadata takes the base's time", []*time.Time{at(1), nil, nil}, 1, nil, []*time.Time{at(1), at(1), at(1)}},
-		{"an epoch spares the base", []*time.Time{at(1), nil, at(5)}, 1, at(3), []*time.Time{at(1), at(3), at(3)}},
-		{"nothing has a time", []*time.Time{nil}, 0, nil, []*time.Time{nil}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := State{}
-			s.Config.History = history(tt.in...)
-			got := fillCreated(s.Config, tt.inherited, tt.epoch)
-			if diff := cmp.Diff(history(tt.want...), got.History); diff != "" {
-				t.Error(diff)
-			}
-			if diff := cmp.Diff(tt.want[len(tt.want)-1], got.Created); diff != "" {
-				t.Error(diff)
-			}
-		})
 	}
 }

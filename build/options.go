@@ -116,6 +116,9 @@ type Wanted struct {
 type Want struct {
 	Target    string
 	Platforms []ocispec.Platform
+	// Chosen says that somebody asked for the platforms: the images name them
+	// even where their base is for another one.
+	Chosen bool
 	// Index makes an index also of one platform's image.
 	Index bool
 	// Tags are given to the result.

@@ -60,7 +60,8 @@ func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
 func (r *run) keepResult(ctx context.Context, w Want, targets []*State) (Made, error) {
 	m := Made{Target: w.Target, Tags: w.Tags, State: targets[0]}
 	for i, st := range targets {
-		desc, img, err := r.assemble(ctx, st)
+		f := finish{labels: r.req.Labels, platform: w.Platforms[i], chosen: w.Chosen, epoch: r.req.SourceDateEpoch}
+		desc, img, err := r.assemble(ctx, st, f)
 		if err != nil {
 			return Made{}, err
 		}
@@ -80,23 +81,12 @@ func (r *run) keepResult(ctx context.Context, w Want, targets []*State) (Made, e
 }
 
 // assemble stores the image of a target.
-func (r *run) assemble(ctx context.Context, target *State) (ocispec.Descriptor, *image.Image, error) {
+func (r *run) assemble(ctx context.Context, target *State, f finish) (ocispec.Descriptor, *image.Image, error) {
 	layers, err := target.layers(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	cfg := target.Config
-	if len(r.req.Labels) > 0 {
-		cfg = cloneConfig(cfg)
-		if cfg.Config.Labels == nil {
-			cfg.Config.Labels = map[string]string{}
-		}
-		for k, v := range r.req.Labels {
-			cfg.Config.Labels[k] = v
-		}
-	}
-	cfg = fillCreated(cfg, target.inherited, r.req.SourceDateEpoch)
-	desc, err := r.b.Store.Assemble(ctx, cfg, layers)
+	desc, err := r.b.Store.Assemble(ctx, f.config(target), layers)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}

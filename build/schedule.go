@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/parser"
 	"golang.org/x/sync/errgroup"
@@ -110,7 +111,11 @@ func (r *run) evaluate(ctx context.Context, s *Step) error {
 // step computes the State after a step.
 func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err error) {
 	if s.Base != "" || s.Context.stored() {
-		return baseState(r.bases[s.ID]), true, nil
+		st := baseState(r.bases[s.ID])
+		for _, l := range st.Layers {
+			l.made = "pulled from " + s.Base
+		}
+		return st, true, nil
 	}
 	if s.Context != nil {
 		st, err := r.contextState(ctx, s)
@@ -152,7 +157,17 @@ func (r *run) layerStep(ctx context.Context, s *Step, in *State, o op) (*State, 
 		return nil, false, err
 	}
 	r.count(out.cached)
+	out.layer.made = r.vertexName(s)
 	return in.addLayer(out.layer, o.history()), out.cached, nil
+}
+
+// vertexName is what BuildKit's progress calls the step: the only stage of a file
+// has no name.
+func (r *run) vertexName(s *Step) string {
+	if len(r.graph.Dockerfile.Stages) > 1 {
+		return s.Name()
+	}
+	return strings.Replace(s.Name(), "["+s.StageName()+" ", "[", 1)
 }
 
 func (r *run) count(cached bool) {

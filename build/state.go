@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// defaultPath is the PATH of an image that sets none.
+// defaultPath is the PATH of an image that sets none; one of windows has none then.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // historyComment marks the history entries that a Dockerfile made, with the
@@ -52,7 +52,6 @@ func scratchState(p ocispec.Platform) *State {
 	c.OS, c.Architecture, c.Variant = p.OS, p.Architecture, p.Variant
 	c.OSVersion, c.OSFeatures = p.OSVersion, p.OSFeatures
 	c.Config.WorkingDir = "/"
-	c.Config.Env = []string{"PATH=" + defaultPath}
 	c.RootFS.Type = "layers"
 	return (&State{Config: c}).begin()
 }
@@ -74,10 +73,10 @@ func (s *State) begin() *State {
 	n := s.clone()
 	n.cmdSet = false
 	n.Config.Config.OnBuild = nil
-	if dir := n.Config.Config.WorkingDir; dir != "" {
+	if dir := slashed(n.Config.Config.WorkingDir, n.Config.OS); dir != "" {
 		n.Config.Config.WorkingDir = workdir(dir, dir) // a relative one twice, as with BuildKit
 	}
-	if _, ok := scopeOf(n.Config.Config.Env).lookup("PATH"); !ok {
+	if _, ok := scopeOf(n.Config.Config.Env).lookup("PATH"); !ok && n.Config.OS != windows {
 		n.Config.Config.Env = append(n.Config.Config.Env, "PATH="+defaultPath)
 	}
 	for _, e := range n.Config.Config.Env {
@@ -142,7 +141,9 @@ type Layer struct {
 	image image.Layer
 	// created is when the step that made the layer ended.
 	created time.Time
-	err     error
+	// made is what made the layer, where the history does not tell it.
+	made string
+	err  error
 }
 
 func readyLayer(l image.Layer) *Layer {
@@ -188,47 +189,4 @@ func (s *State) contents(ctx context.Context) ([]digest.Digest, error) {
 		}
 	}
 	return out, nil
-}
-
-// fillCreated gives every history entry without a time the time of the layer
-// before it, or of the first layer after it, as BuildKit does; with an epoch,
-// new entries take that. The image is as old as its last entry, so that a
-// rebuild from the cache gives the same id.
-func fillCreated(c image.Config, inherited int, epoch *time.Time) image.Config {
-	h := slices.Clone(c.History)
-	if epoch != nil {
-		for i := inherited; i < len(h); i++ {
-			h[i].Created = epoch
-		}
-	}
-	var last *time.Time
-	missing := false
-	for _, e := range h {
-		if e.Created == nil {
-			missing = true
-			continue
-		}
-		last = e.Created
-		if missing {
-			break
-		}
-	}
-	missing = false
-	for i := range h {
-		switch {
-		case h[i].Created == nil:
-			missing = true
-			h[i].Created = last
-		case missing:
-			last = h[i].Created
-		}
-	}
-	c.History = h
-	c.Created = nil
-	for _, e := range h {
-		if e.Created != nil {
-			c.Created = e.Created
-		}
-	}
-	return c
 }

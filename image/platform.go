@@ -29,17 +29,19 @@ func NormalPlatform(p ocispec.Platform) ocispec.Platform {
 	case "armel":
 		p.Architecture, p.Variant = "arm", "v6"
 	case "i386", "i486", "i586", "i686":
-		p.Architecture = "386"
+		p.Architecture, p.Variant = "386", ""
 	}
-	switch {
-	case p.Architecture == "arm" && p.Variant == "":
-		p.Variant = "v7"
-	case p.Architecture == "arm64" && (p.Variant == "8" || p.Variant == "v8"):
-		p.Variant = ""
-	case p.Architecture == "amd64" && p.Variant == "v1":
-		p.Variant = ""
+	if v, ok := normalVariants[p.Architecture+"/"+p.Variant]; ok {
+		p.Variant = v
 	}
 	return p
+}
+
+// normalVariants are the usual names of variants.
+var normalVariants = map[string]string{
+	"arm/": "v7", "arm/7": "v7", "arm/5": "v5", "arm/6": "v6", "arm/8": "v8",
+	"arm64/8": "", "arm64/v8": "", "arm64/v8.0": "", "arm64/9": "v9", "arm64/9.0": "v9", "arm64/v9.0": "v9",
+	"amd64/v1": "",
 }
 
 // FormatPlatform is os/architecture or os/architecture/variant.

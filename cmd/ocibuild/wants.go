@@ -65,7 +65,7 @@ func (c *buildCommand) wants() []build.Want {
 	var out []build.Want
 	for _, t := range c.targets {
 		out = append(out, build.Want{
-			Target: t.stage, Platforms: c.platforms, Tags: t.tags,
+			Target: t.stage, Platforms: c.platforms, Chosen: len(c.platformTexts) > 0, Tags: t.tags,
 			Index: multi == "1" || strings.EqualFold(multi, "true"),
 		})
 	}
