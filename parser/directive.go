@@ -81,7 +81,11 @@ func (d *Dockerfile) foreign() bool {
 // foreignError adds to an error what most likely has caused it.
 func (d *Dockerfile) foreignError(err error) error {
 	var e *Error
-	if d.foreign() && errors.As(err, &e) && !strings.HasPrefix(e.Hint, "did you mean") {
+	switch {
+	case !errors.As(err, &e):
+	case slices.ContainsFunc(d.Lines, func(line string) bool { return strings.Contains(line, "\x00") }):
+		e.Hint = "the file holds NUL bytes: save it as UTF-8"
+	case d.foreign() && !strings.HasPrefix(e.Hint, "did you mean"):
 		e.Hint = "the file asks for the frontend " + d.Syntax + "; ocibuild reads Dockerfiles alone"
 	}
 	return err

@@ -15,8 +15,7 @@ func TestRefusals(t *testing.T) {
 		{"comments only", "# a\n# b\n", ": file with no instructions (begin with FROM <image>, or FROM scratch)"},
 		{"arguments only", "ARG a=b\n", ": dockerfile contains no stages to build (begin with FROM <image>, or FROM scratch)"},
 		{"no stage", "ARG a\nRUN b", ":2: no build stage in current context (nothing but ARG stands before the first FROM)"},
-		{"binary", from + "RUN a\x00b", ":2: the line holds a NUL byte, so the file is no text (save it as UTF-8)"},
-		{"UTF-16", "F\x00R\x00O\x00M\x00", ":1: the line holds a NUL byte, so the file is no text (save it as UTF-8)"},
+		{"UTF-16", "F\x00R\x00O\x00M\x00", ":1: unknown instruction: F\x00R\x00O\x00M\x00 (the file holds NUL bytes: save it as UTF-8)"},
 		{"long line", from + "RUN " + strings.Repeat("a", 1<<16), `:2: line greater than max allowed size of 65535 (break it with \, or COPY it from a file)`},
 
 		// directives

@@ -134,16 +134,10 @@ func ParseTrigger(file, text string) (Instruction, error) {
 func cutLines(file string, text []byte) (*parser.Result, error) {
 	const longest = bufio.MaxScanTokenSize - 1
 	for i, line := range bytes.Split(text, []byte("\n")) {
-		var err error
-		switch {
-		case len(line) > longest:
-			err = refuse(`break it with \, or COPY it from a file`, "line greater than max allowed size of %d", longest)
-		case bytes.IndexByte(line, 0) >= 0:
-			err = refuse("save it as UTF-8", "the line holds a NUL byte, so the file is no text")
-		default:
-			continue
+		if len(line) > longest {
+			err := refuse(`break it with \, or COPY it from a file`, "line greater than max allowed size of %d", longest)
+			return nil, locate(err, file, Range{i + 1, i + 1})
 		}
-		return nil, locate(err, file, Range{i + 1, i + 1})
 	}
 	result, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
