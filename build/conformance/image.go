@@ -141,10 +141,14 @@ func configLines(fields map[string]any) []string {
 }
 
 // looseLines are the lines of what builders of another family share with
-// BuildKit's: no empty values, and nothing that only one of them writes.
+// BuildKit's: no empty values, nothing that only one of them writes, and of what
+// stands beside the inner config, the author alone.
 func looseLines(fields map[string]any) []string {
 	loose := maps.Clone(fields)
 	maps.DeleteFunc(loose, func(k string, v any) bool {
+		if k[0] >= 'a' && k != "author" {
+			return true
+		}
 		switch v := v.(type) {
 		case []any:
 			return len(v) == 0
