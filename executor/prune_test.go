@@ -57,6 +57,23 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+func TestPruneDatesCommit(t *testing.T) {
+	s := newStore(t)
+	sn := prepare(t, s, "base")
+	old := time.Now().Add(-time.Hour) // a step that ran for long
+	if err := os.Chtimes(sn.dir, old, old); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := s.Commit(sn, "layer"); err != nil {
+		t.Fatal(err)
+	}
+	keep := func(_ string, used time.Time) bool { return !used.Before(start) }
+	if _, err := s.Prune(context.Background(), keep); err != nil || !s.Use("layer") {
+		t.Errorf("the layer is gone, though it was committed after %v: %v", start, err)
+	}
+}
+
 func TestPruneWhileBuilding(t *testing.T) {
 	s := newStore(t)
 	start := time.Now()

@@ -268,7 +268,11 @@ func (sn *Snapshot) settle() error {
 			return err
 		}
 	}
-	return unix.Chmod(sn.Upper(), mode) // its change time is the commit's, see dropDoubtful
+	if err := unix.Chmod(sn.Upper(), mode); err != nil { // its change time is the commit's, see dropDoubtful
+		return err
+	}
+	now := time.Now() // the kernel's own stamp is of the last tick, and of before the step
+	return os.Chtimes(sn.dir, now, now)
 }
 
 func (sn *Snapshot) work(i int64) string {
