@@ -148,7 +148,7 @@ func (l *layerBytes) open(ctx context.Context, layers []image.Layer, i int, e *l
 		return io.NopCloser(io.LimitReader(nil, 0)), nil
 	}
 	if ly.Descriptor.Digest == ly.DiffID && e.Offset >= 0 {
-		f, err := l.blobFile(ly.DiffID)
+		f, err := l.blobFile(ctx, ly.DiffID)
 		if err != nil {
 			return nil, err
 		}
@@ -171,13 +171,13 @@ func (l *layerBytes) open(ctx context.Context, layers []image.Layer, i int, e *l
 	return verified(f, e, []io.Closer{f, dir}), nil
 }
 
-func (l *layerBytes) blobFile(d digest.Digest) (*os.File, error) {
+func (l *layerBytes) blobFile(ctx context.Context, d digest.Digest) (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if f, ok := l.files[d]; ok {
 		return f, nil
 	}
-	f, err := l.b.Store.BlobFile(d)
+	f, err := l.b.Store.BlobFile(ctx, d)
 	if err == nil {
 		l.files[d] = f
 	}

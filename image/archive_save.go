@@ -138,6 +138,9 @@ func (s *Store) planArchive(ctx context.Context, images []Reference, o SaveOptio
 
 // addImage adds all that the image needs, or what it needs for some platforms.
 func (a *archivePlan) addImage(ctx context.Context, desc ocispec.Descriptor, platforms []ocispec.Platform) error {
+	if err := a.store.Complete(ctx, desc, platforms...); err != nil {
+		return err
+	}
 	found, err := needed(ctx, a.store, a.store.Use, desc, platforms)
 	a.addBlobs(found)
 	return err

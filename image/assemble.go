@@ -43,7 +43,7 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer, annota
 		MediaType: ocispec.MediaTypeImageManifest,
 		Layers:    []ocispec.Descriptor{}, Annotations: annotations,
 	}
-	var used []digest.Digest
+	var used, away []digest.Digest
 	cfg.RootFS = ocispec.RootFS{Type: "layers"}
 	for i, l := range layers {
 		desc, err := manifestLayer(l)
@@ -51,11 +51,13 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer, annota
 			return ocispec.Descriptor{}, fmt.Errorf("layer %d: %w", i, err)
 		}
 		there, err := s.useLayer(&desc)
-		if err != nil {
+		switch {
+		case err != nil:
 			return ocispec.Descriptor{}, fmt.Errorf("layer %d: %w", i, err)
-		}
-		if there {
+		case there:
 			used = append(used, desc.Digest)
+		case len(desc.URLs) == 0:
+			away = append(away, desc.Digest)
 		}
 		manifest.Layers = append(manifest.Layers, desc)
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
@@ -71,14 +73,14 @@ func (s *Store) assemble(ctx context.Context, cfg Config, layers []Layer, annota
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return desc, s.Sync(ctx, append(used, manifest.Config.Digest, desc.Digest)...)
+	return desc, needs{append(used, manifest.Config.Digest, desc.Digest), away}.sync(ctx, s)
 }
 
 // useLayer marks a layer as used and checks its size, or fills it in. Only a
-// foreign layer may be absent.
+// foreign layer may be absent, and one that a registry has.
 func (s *Store) useLayer(desc *ocispec.Descriptor) (there bool, err error) {
 	have, ok := s.have(ocispec.Descriptor{Digest: desc.Digest})
-	if !ok && len(desc.URLs) > 0 {
+	if !ok && (len(desc.URLs) > 0 || desc.Size > 0 && s.useAway(desc.Digest)) {
 		return false, nil
 	}
 	if !ok {

@@ -50,7 +50,7 @@ func (s *Store) putIndex(ctx context.Context, index *ocispec.Index) (ocispec.Des
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return desc, s.Sync(ctx, needs...)
+	return desc, needs.sync(ctx, s)
 }
 
 // indexEntry completes what an index says of a manifest.

@@ -108,13 +108,44 @@ func (s *Store) restore(d digest.Digest) error {
 	return err
 }
 
-// BlobFile opens a blob for random access. Nothing is verified.
-func (s *Store) BlobFile(d digest.Digest) (*os.File, error) { return s.openBlob(d) }
+// BlobFile opens a blob for random access, and brings it here first if it is
+// elsewhere. Nothing is verified.
+func (s *Store) BlobFile(ctx context.Context, d digest.Digest) (*os.File, error) {
+	f, err := s.openBlob(d)
+	if !errors.Is(err, ErrNotFound) {
+		return f, err
+	}
+	p, ok := s.placed(d)
+	if !ok {
+		return nil, err
+	}
+	if err := s.Need(ctx, ocispec.Descriptor{Digest: d, Size: p.Size}); err != nil {
+		return nil, err
+	}
+	return s.openBlob(d)
+}
 
 // Blob opens a blob for reading. Its size is checked at once when desc says
 // one, its digest when the reader comes to the end: that Read gives a
-// *VerifyError instead of io.EOF. A missing blob is ErrNotFound.
+// *VerifyError instead of io.EOF. A missing blob is ErrNotFound; one that is
+// elsewhere is stored while it is read.
 func (s *Store) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	r, err := s.localBlob(ctx, desc)
+	if !errors.Is(err, ErrNotFound) {
+		return r, err
+	}
+	p, ok := s.placed(desc.Digest)
+	if !ok {
+		return nil, err
+	}
+	if desc.Size == 0 {
+		desc.Size = p.Size
+	}
+	return s.stream(ctx, desc)
+}
+
+// localBlob is Blob for what is here.
+func (s *Store) localBlob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -201,7 +232,7 @@ func readLimited(r io.Reader, limit int64) ([]byte, error) {
 
 // verify recomputes a blob's digest.
 func (s *Store) verify(ctx context.Context, d digest.Digest) error {
-	r, err := s.Blob(ctx, ocispec.Descriptor{Digest: d})
+	r, err := s.localBlob(ctx, ocispec.Descriptor{Digest: d})
 	if err != nil {
 		return err
 	}

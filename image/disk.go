@@ -206,6 +206,18 @@ func (d disk) remove(path string) error {
 
 // replace makes path a file with that content, durably and in one step.
 func (d disk) replace(tempDir, path string, content []byte) error {
+	if err := d.replaceWith(tempDir, path, content, d.sync); err != nil {
+		return err
+	}
+	return d.syncDir(filepath.Dir(path))
+}
+
+// replaceSoon is replace for what may be lost when power fails.
+func (d disk) replaceSoon(tempDir, path string, content []byte) error {
+	return d.replaceWith(tempDir, path, content, func(*os.File) error { return nil })
+}
+
+func (d disk) replaceWith(tempDir, path string, content []byte, sync func(*os.File) error) error {
 	f, err := d.temp(tempDir)
 	if err != nil {
 		return err
@@ -213,14 +225,13 @@ func (d disk) replace(tempDir, path string, content []byte) error {
 	defer f.Close()
 	err = d.write(f, content)
 	if err == nil {
-		err = d.sync(f)
+		err = sync(f)
 	}
 	if err == nil {
 		err = d.rename(f.Name(), path)
 	}
 	if err != nil {
 		_ = d.remove(f.Name())
-		return err
 	}
-	return d.syncDir(filepath.Dir(path))
+	return err
 }

@@ -5,11 +5,14 @@
 //	<root>/oci-layout                the layout's own version
 //	<root>/index.json                the reference table, one descriptor a tag
 //	<root>/blobs/<algorithm>/<hex>   content, named by its digest
-//	<root>/ingest/                   what is being written and is not yet a blob
+//	<root>/ingest/                   what is being written and is not yet a blob; part-<algorithm>-<hex> is
+//	                                 the beginning of a blob that a later Fetch continues
 //	<root>/trash/                    blobs a prune is about to remove
 //	<root>/locks/                    flock(2) files; locks/leases/ has one a live build
 //	<root>/cache/blobs/<hex>.<algorithm>-<level>
 //	                                 which blob an uncompressed layer was compressed to
+//	<root>/cache/blobs/<algorithm>-<hex>.places
+//	                                 which repositories have a blob
 //	<root>/cache/summaries           what lists say of manifests and indexes, so that they need not be read
 //
 // # References
@@ -50,6 +53,17 @@
 // record) syncs them first. After a reboot Open checks the blobs that were
 // not durable and drops the damaged ones, so no name ever points at them.
 //
+// # Here or there
+//
+// A layer that is known to be at a registry (Seen) need not be here: its image
+// is in the table, may be assembled, kept and pruned as any other, and Fsck
+// calls the store clean. Who reads the layer brings it here, through the Remote
+// of the store. The configs and manifests of such an image are here always. As
+// other programs know nothing of this, an image that is not whole has no
+// org.opencontainers.image.ref.name in index.json: the names that the layout
+// offers to them are those of whole images. (image-spec lets a layout miss blobs
+// that an external store has.)
+//
 // # Using and pruning
 //
 // A blob's modification time is the moment it was last used. Prune keeps what
@@ -72,5 +86,5 @@
 // layer that holds it. The tables are remembered by whoever gives a TOCs.
 //
 // The package does not unpack layers, does not compress by itself, does not talk
-// to registries, and knows neither Dockerfiles nor processes.
+// to registries but through a Remote, and knows neither Dockerfiles nor processes.
 package image

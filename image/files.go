@@ -67,6 +67,18 @@ func (s *Store) LayerTOC(ctx context.Context, ly Layer, memo TOCs) (*layer.TOC, 
 	return toc, memo.PutTOC(ly.DiffID, toc.Marshal())
 }
 
+// needUnknown brings those layers here, several at once, of which nobody knows
+// what they hold.
+func (s *Store) needUnknown(ctx context.Context, layers []Layer, memo TOCs) error {
+	var unknown []Layer
+	for _, ly := range layers {
+		if _, ok := memo.GetTOC(ly.DiffID); !ok {
+			unknown = append(unknown, ly)
+		}
+	}
+	return s.NeedLayers(ctx, unknown)
+}
+
 // check compares what a layer held with what its image says.
 func (l Layer) check(got digest.Digest) error {
 	if got != l.DiffID {
@@ -101,6 +113,9 @@ type File struct {
 // Files opens the root file system of these layers, bottom first.
 func (s *Store) Files(ctx context.Context, layers []Layer, memo TOCs) (*Files, error) {
 	f := &Files{store: s, layers: layers}
+	if err := s.needUnknown(ctx, layers, memo); err != nil {
+		return nil, err
+	}
 	for _, ly := range layers {
 		toc, err := s.LayerTOC(ctx, ly, memo)
 		if err != nil {
@@ -219,7 +234,7 @@ var errNotRegular = errors.New("it is no regular file")
 func (f *Files) open(ctx context.Context, file File) (io.ReadCloser, error) {
 	ly := f.layers[file.Layer]
 	if ly.Descriptor.Digest == ly.DiffID && file.Offset >= 0 {
-		blob, err := f.store.BlobFile(ly.DiffID)
+		blob, err := f.store.BlobFile(ctx, ly.DiffID)
 		if err != nil {
 			return nil, err
 		}

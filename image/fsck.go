@@ -128,7 +128,7 @@ func (s *Store) checkImage(ctx context.Context, m ocispec.Descriptor, bad map[di
 	problem := func(d ocispec.Descriptor, err error) {
 		faults = append(faults, Fault{Digest: d.Digest, Ref: ref, Err: err})
 	}
-	c := closure{from: s, present: s.there, problem: problem}
+	c := closure{from: s, present: s.there, away: s.away, problem: problem}
 	there, err := c.walk(ctx, m, 0)
 	if err == nil && !there {
 		problem(m, missing(m.Digest))

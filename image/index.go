@@ -163,8 +163,8 @@ func (s *Store) changeIndex(ctx context.Context, change func(*ocispec.Index) (bo
 // Tag lets ref (with the tag latest if it has none) name the image, in place
 // of what it named before. A ref with a digest, which must be the image's, is a
 // name too; its tag is left out. Everything the image needs must be in the store,
-// else the error is ErrNotFound; it is made durable first. Of an index, the
-// images that are there suffice.
+// or for layers at a registry as Seen has told, else the error is ErrNotFound; it
+// is made durable first. Of an index, the images that are there suffice.
 func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error {
 	ref = ref.entryName()
 	if ref.IsZero() || ref.digest != "" && ref.digest != desc.Digest {
@@ -176,16 +176,14 @@ func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error
 	if err != nil {
 		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
 	}
-	if err := s.Sync(ctx, needs...); err != nil {
+	if err := needs.sync(ctx, s); err != nil {
 		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
 	}
 	err = s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
-		for _, d := range needs {
-			if !s.Use(d) {
-				return false, missing(d)
-			}
+		if err := needs.use(s); err != nil {
+			return false, err
 		}
-		return setEntry(index, ref, desc), nil
+		return setEntry(index, ref, desc, needs.whole()), nil
 	})
 	if err != nil {
 		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
@@ -204,16 +202,14 @@ func (s *Store) Keep(ctx context.Context, desc ocispec.Descriptor) error {
 func (s *Store) keep(ctx context.Context, desc ocispec.Descriptor, earlier digest.Digest) error {
 	needs, err := s.useAll(ctx, desc)
 	if err == nil {
-		err = s.Sync(ctx, needs...)
+		err = needs.sync(ctx, s)
 	}
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", desc.Digest, err)
 	}
 	err = s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
-		for _, d := range needs {
-			if !s.Use(d) {
-				return false, missing(d)
-			}
+		if err := needs.use(s); err != nil {
+			return false, err
 		}
 		if slices.ContainsFunc(index.Manifests, func(m ocispec.Descriptor) bool { return m.Digest == desc.Digest }) {
 			return false, nil
@@ -230,9 +226,13 @@ func (s *Store) keep(ctx context.Context, desc ocispec.Descriptor, earlier diges
 
 var errTagName = errors.New("a name with a digest names that digest only")
 
-// setEntry reports whether the table was changed.
-func setEntry(index *ocispec.Index, ref Ref, desc ocispec.Descriptor) bool {
+// setEntry reports whether the table was changed. An image that is not whole
+// here has no name as the layout's: other programs could not read it.
+func setEntry(index *ocispec.Index, ref Ref, desc ocispec.Descriptor, whole bool) bool {
 	entry := withName(desc, ref.Familiar(), ref.String())
+	if !whole {
+		delete(entry.Annotations, ocispec.AnnotationRefName)
+	}
 	at := slices.IndexFunc(index.Manifests, func(m ocispec.Descriptor) bool { return isNamed(m, ref) })
 	if at < 0 {
 		index.Manifests = append(index.Manifests, entry)

@@ -180,7 +180,12 @@ type closure struct {
 	// Where it is nil the first problem ends the walk.
 	problem func(desc ocispec.Descriptor, err error)
 
+	// away tells whether a layer that is not present is at a registry, so that
+	// the image can do without it. Nil says no.
+	away func(digest.Digest) bool
+
 	found     []ocispec.Descriptor // everything present, once, parents first
+	absent    []ocispec.Descriptor // the layers that are away; perhaps several times
 	seen      map[digest.Digest]bool
 	manifests int // how many of found are no indexes
 }
@@ -226,12 +231,16 @@ func (c *closure) walkChildren(ctx context.Context, doc document, parent ocispec
 	if doc.index == nil {
 		c.manifests++
 	}
-	for _, child := range doc.children() {
+	for i, child := range doc.children() {
 		there, err := c.walk(ctx, child, depth+1)
 		if err != nil {
 			return err
 		}
 		if there || doc.index != nil || len(child.URLs) > 0 {
+			continue
+		}
+		if i > 0 && c.away != nil && c.away(child.Digest) { // not the config
+			c.absent = append(c.absent, child)
 			continue
 		}
 		if err := c.fail(child, missing(child.Digest)); err != nil {
@@ -256,15 +265,45 @@ func ctxDone(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// needs is what an image needs: blobs that are here, and layers that are at a
+// registry alone.
+type needs struct{ here, away []digest.Digest }
+
 // useAll marks everything an image needs as used, and lists it.
-func (s *Store) useAll(ctx context.Context, desc ocispec.Descriptor) ([]digest.Digest, error) {
-	c := closure{from: s, present: s.Use}
+func (s *Store) useAll(ctx context.Context, desc ocispec.Descriptor) (needs, error) {
+	c := closure{from: s, present: s.Use, away: s.useAway}
 	there, err := c.walk(ctx, desc, 0)
 	if err == nil && !there {
 		err = missing(desc.Digest)
 	}
 	if err != nil {
-		return nil, err
+		return needs{}, err
 	}
-	return digestsOf(c.found), nil
+	return needs{digestsOf(c.found), digestsOf(c.absent)}, nil
+}
+
+// whole says that nothing of the image is at a registry alone.
+func (n needs) whole() bool { return len(n.away) == 0 }
+
+// sync makes all of it durable.
+func (n needs) sync(ctx context.Context, s *Store) error {
+	if err := s.Sync(ctx, n.here...); err != nil {
+		return err
+	}
+	return s.syncAway(ctx, n.away)
+}
+
+// use marks all of it as used once more.
+func (n needs) use(s *Store) error {
+	for _, d := range n.here {
+		if !s.Use(d) {
+			return missing(d)
+		}
+	}
+	for _, d := range n.away {
+		if !s.UseAnywhere(d) {
+			return missing(d)
+		}
+	}
+	return nil
 }

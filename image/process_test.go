@@ -94,7 +94,7 @@ func readThrough(ctx context.Context, s *Store, name string) error {
 	if err != nil {
 		return err // pruned before we could mark it
 	}
-	for _, d := range needs {
+	for _, d := range needs.here {
 		if err := s.verify(ctx, d); err != nil {
 			return fmt.Errorf("read %s under a lease: %v", name, err) //nolint:errorlint // the same
 		}

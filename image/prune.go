@@ -125,7 +125,10 @@ func (p *pruning) mark(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.markCompressed()
+	if err := p.markCompressed(); err != nil {
+		return err
+	}
+	return p.markPlaced(ctx)
 }
 
 func (p *pruning) keepMore(ctx context.Context) ([]digest.Digest, error) {
@@ -164,7 +167,7 @@ func (p *pruning) untag(m ocispec.Descriptor) bool {
 // cannot be read stops the prune, for it may name blobs that are needed.
 func (p *pruning) markImage(ctx context.Context, m ocispec.Descriptor) error {
 	var first error
-	c := closure{from: p.store, present: p.store.there, problem: func(_ ocispec.Descriptor, err error) {
+	c := closure{from: p.store, present: p.store.there, away: p.store.away, problem: func(_ ocispec.Descriptor, err error) {
 		if first == nil && !errors.Is(err, ErrNotFound) {
 			first = err
 		}
@@ -179,8 +182,32 @@ func (p *pruning) markImage(ctx context.Context, m ocispec.Descriptor) error {
 		}
 		return fmt.Errorf("image %s cannot be read (remove it or pull it again first): %w", name, first)
 	}
-	for _, d := range c.found {
+	for _, d := range append(c.found, c.absent...) {
 		p.keep[d.Digest] = true
+	}
+	return nil
+}
+
+// markPlaced forgets where blobs are that no image needs. Under the lock nobody
+// begins to rely on that.
+func (p *pruning) markPlaced(ctx context.Context) error {
+	list, err := p.store.placesFiles()
+	if err != nil {
+		return err
+	}
+	unlock, err := p.store.lock(ctx, lockSweep)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, f := range list {
+		info, err := os.Stat(f.path)
+		if err != nil || p.keep[f.digest] || !info.ModTime().Before(p.limit.Add(-placesAge)) {
+			continue
+		}
+		if err := p.store.disk.remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
@@ -275,14 +302,17 @@ func (s *Store) emptyTrash(ctx context.Context) error {
 	return nil
 }
 
-// tidy removes what dead processes left: temporary files, and locks that
-// nobody holds.
+// tidy removes what dead processes left: temporary files, parts of blobs, and
+// locks that nobody holds.
 func (p *pruning) tidy() error {
+	old := func(info fs.FileInfo) bool { return info.ModTime().Before(p.limit) }
 	for _, dir := range []string{"ingest", "cache/blobs"} {
-		err := p.removeIdle(dir, tempPrefix, func(info fs.FileInfo) bool { return info.ModTime().Before(p.limit) })
-		if err != nil {
+		if err := p.removeIdle(dir, tempPrefix, old); err != nil {
 			return err
 		}
+	}
+	if err := p.removeIdle("ingest", partPrefix, old); err != nil {
+		return err
 	}
 	return p.removeIdle("locks", lockPrefix, func(fs.FileInfo) bool { return true })
 }

@@ -29,6 +29,7 @@ type Store struct {
 	disk   disk
 	queue  lockQueue
 	opened time.Time
+	remote Remote // nil: what is elsewhere stays there
 }
 
 // Open opens the store at root and creates it when it is not there. A

@@ -131,7 +131,7 @@ func testPutAndRead(t *testing.T, x *suite) {
 	if _, err := x.s.ReadBlob(t.Context(), desc, 4); err == nil {
 		t.Error("read past the limit")
 	}
-	f, err := x.s.BlobFile(desc.Digest)
+	f, err := x.s.BlobFile(t.Context(), desc.Digest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 type Verification struct {
 	// Indexes, Manifests, Configs and Layers count what was read; Bytes is the
 	// size of all of it in the store. Absent counts manifests that an index
-	// names and the store has not.
-	Indexes, Manifests, Configs, Layers, Absent int
+	// names and the store has not, Away layers that are at registries alone.
+	Indexes, Manifests, Configs, Layers, Absent, Away int
 	Bytes                                       int64
 	Claims                                      int // how many claims were checked
 	Faults                                      []Fault
@@ -179,7 +179,7 @@ func (v *verifier) blobs(ctx context.Context, list []ocispec.Descriptor) error {
 
 // verifyBlob reads a blob to its end.
 func (s *Store) verifyBlob(ctx context.Context, desc ocispec.Descriptor) error {
-	r, err := s.Blob(ctx, desc)
+	r, err := s.localBlob(ctx, desc)
 	if err != nil {
 		return err
 	}
@@ -192,8 +192,14 @@ func (s *Store) verifyBlob(ctx context.Context, desc ocispec.Descriptor) error {
 func (v *verifier) layer(ctx context.Context, l ocispec.Descriptor, want digest.Digest) error {
 	got, known := v.diffIDs[l.Digest]
 	if !known {
-		if len(l.URLs) > 0 && !v.store.there(l.Digest) {
-			return nil // it is to be fetched from elsewhere
+		if !v.store.there(l.Digest) {
+			if len(l.URLs) > 0 {
+				return nil // it is to be fetched from elsewhere
+			}
+			if v.store.away(l.Digest) {
+				v.result.Away++
+				return nil
+			}
 		}
 		v.result.Layers++
 		v.result.Bytes += l.Size
@@ -213,7 +219,7 @@ func (v *verifier) layer(ctx context.Context, l ocispec.Descriptor, want digest.
 
 // readLayer gives the diff id of a layer.
 func (v *verifier) readLayer(ctx context.Context, l ocispec.Descriptor) (digest.Digest, error) {
-	blob, err := v.store.Blob(ctx, l)
+	blob, err := v.store.localBlob(ctx, l)
 	if err != nil {
 		return "", err
 	}
