@@ -50,7 +50,7 @@ func (o *copyOp) report(text string, done, total int64) {
 // gitMatch is a repository's tree: all of it, or what --exclude leaves.
 func (o *copyOp) gitMatch(ctx context.Context, g *parser.Git) (match, error) {
 	repo := *g
-	if repo.MTime == "" && o.r.req.SourceDateEpoch != nil {
+	if repo.MTime == "" && o.step.epoch != nil {
 		repo.MTime = parser.MTimeCommit
 	}
 	tree, err := o.r.b.Remotes.Git(ctx, &repo)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
@@ -23,13 +24,18 @@ type Fetched struct {
 	dir string
 	// layer has those of an archive.
 	layer image.Layer
+	// made gives the time that the source says, or nil.
+	made func(context.Context) (*time.Time, error)
 }
 
 // fetchedName is what the file of a context is called that is no archive.
 const fetchedName = "context"
 
-// FetchedDir is the context of a checkout.
-func (b *Builder) FetchedDir(dir string) *Fetched { return &Fetched{b: b, dir: dir} }
+// FetchedTree is the context of a checkout.
+func (b *Builder) FetchedTree(ctx context.Context, tree RemoteTree, report Report) (*Fetched, error) {
+	dir, err := tree.Checkout(ctx, report)
+	return &Fetched{b: b, dir: dir, made: func(ctx context.Context) (*time.Time, error) { return treeTime(ctx, tree) }}, err
+}
 
 // FetchedFile makes a context of a file: what is in it if it is an archive, else
 // the file itself, which is called context then. Nothing is unpacked to a
@@ -47,7 +53,7 @@ func (b *Builder) FetchedAlone(ctx context.Context, f *RemoteFile) (*Fetched, er
 
 // fetched makes a context of a file; kind is that of the facts that remember it.
 func (b *Builder) fetched(ctx context.Context, f *RemoteFile, kind string, unpack bool) (*Fetched, error) {
-	out := &Fetched{b: b}
+	out := &Fetched{b: b, made: func(ctx context.Context) (*time.Time, error) { return b.fileTime(ctx, f) }}
 	key := cache.Key(f.Digest.Encoded())
 	if data, ok := b.Cache.GetFact(kind, key); ok && json.Unmarshal(data, &out.layer) == nil && b.Store.Use(out.layer.Descriptor.Digest) {
 		return out, nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
@@ -22,6 +23,8 @@ type Graph struct {
 	// Targets are the steps whose States become images, in the order of what
 	// is wanted; two may be the same step.
 	Targets []*Step
+	// EpochSources are what the plan has no time for; see PlanOptions.Epochs.
+	EpochSources []*EpochSource
 	// globals are the arguments of the FROM lines for the first of them.
 	globals scope
 }
@@ -56,8 +59,12 @@ type Step struct {
 	Number, Of int
 	// place is where an image without a stage is named.
 	place parser.Range
-	// globals are the arguments that an ARG of the stage can take a value from.
+	// globals are the arguments that an ARG of the stage can take a value from,
+	// given those that it has to.
 	globals scope
+	given   map[string]string
+	// epoch is the time of what the step writes, if one is set.
+	epoch *time.Time
 	// several says that the build is for several platforms: names tell which.
 	several bool
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/opencontainers/go-digest"
@@ -16,7 +17,7 @@ import (
 // can see and of nothing else; fields are named and framed by cache.Hasher,
 // and the trail it keeps is stored in the step's record. A change to any
 // recipe must bump recipeVersion.
-const recipeVersion = 4
+const recipeVersion = 5
 
 func newHasher(kind string) *cache.Hasher {
 	h := cache.NewHasher(kind)
@@ -79,11 +80,14 @@ func transferKey(t *transfer, sources digest.Digest, s spot) (cache.Key, cache.T
 	return h.Sum()
 }
 
-// workdirKey identifies a WORKDIR: the directory, whose it becomes, and what
-// of the way there exists.
-func workdirKey(dir string, s spot) (cache.Key, cache.Trail) {
+// workdirKey identifies a WORKDIR: the directory, whose it becomes, what of the
+// way there exists, and the time it gets if that is set.
+func workdirKey(dir string, s spot, epoch *time.Time) (cache.Key, cache.Trail) {
 	h := newHasher("workdir")
 	h.String("directory", dir)
+	if epoch != nil {
+		h.String("time", unixText(epoch))
+	}
 	h.String("owner", s.Owner)
 	facts(h, s.Facts)
 	return h.Sum()

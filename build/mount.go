@@ -37,8 +37,8 @@ type stepMount struct {
 }
 
 // newMount settles what a --mount says for a step that continues in.
-func (r *run) newMount(in *State, m parser.Mount, from *Step) (*stepMount, error) {
-	s, err := r.scoped(in).mount(m)
+func (r *run) newMount(step *Step, in *State, m parser.Mount, from *Step) (*stepMount, error) {
+	s, err := r.scoped(step, in).mount(m)
 	if err != nil {
 		return nil, err
 	}

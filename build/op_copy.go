@@ -34,7 +34,7 @@ type copyOp struct {
 }
 
 func (r *run) newCopy(s *Step, in *State) (*copyOp, error) {
-	t, err := expandTransfer(r.scoped(in), s.Instr)
+	t, err := expandTransfer(r.scoped(s, in), s.Instr)
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +258,7 @@ type workdirOp struct {
 }
 
 func (r *run) newWorkdir(s *Step, in *State) (*workdirOp, error) {
-	dir, err := r.scoped(in).word(s.Instr.(*parser.Workdir).Path)
+	dir, err := r.scoped(s, in).word(s.Instr.(*parser.Workdir).Path)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +286,7 @@ func (o *workdirOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
 			return "", nil, err
 		}
 	}
-	k, trail := workdirKey(o.dir, s)
+	k, trail := workdirKey(o.dir, s, o.step.epoch)
 	return k, trail, nil
 }
 
@@ -303,7 +303,11 @@ func (o *workdirOp) land(ctx context.Context) (*landing, spot, error) {
 	if err != nil {
 		return nil, spot{}, err
 	}
-	l := newLanding(below, o.r.now())
+	now := o.r.now()
+	if o.step.epoch != nil {
+		now = *o.step.epoch
+	}
+	l := newLanding(below, now)
 	if _, err := l.mkdirAll(o.dir, 0o755, own); err != nil {
 		return nil, spot{}, err
 	}

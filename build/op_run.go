@@ -87,7 +87,7 @@ func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 	o := &runOp{r: r, step: s, state: in, p: settleRun(in, instr, &r.req)}
 	o.p.platform = image.FormatPlatform(s.Platform)
 	for i, m := range instr.Mounts {
-		mount, err := r.newMount(in, m, s.Sources[i])
+		mount, err := r.newMount(s, in, m, s.Sources[i])
 		if err != nil {
 			return nil, fmt.Errorf("--mount=%s: %w", m.Raw, err)
 		}

@@ -82,8 +82,6 @@ type Request struct {
 	// Secrets are what RUN --mount=type=secret may show a step, by id. They
 	// are never stored and never part of a key.
 	Secrets map[string][]byte
-	// SourceDateEpoch, if set, is the created time of config and history.
-	SourceDateEpoch *time.Time
 }
 
 // PlanOptions are what the plan depends on besides the Dockerfile.
@@ -102,6 +100,9 @@ type PlanOptions struct {
 	// Triggers holds the ONBUILD instructions of base images by their
 	// reference as written in the plan; see Graph.Bases.
 	Triggers map[string][]string
+	// Epochs holds the times of what SOURCE_DATE_EPOCH names, nil for what has
+	// none; see Graph.EpochSources.
+	Epochs map[string]*time.Time
 	// Allow are the privileges that steps may ask for.
 	Allow Allowed
 }

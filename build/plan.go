@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
@@ -55,9 +56,11 @@ type planner struct {
 	o       PlanOptions
 	graph   *Graph
 	globals scope
-	froms   []from           // of every stage, expanded
-	last    map[int]*Step    // last step of the stages planned so far
-	steps   map[string]*Step // all steps of the graph, by what tells them apart
+	given   map[string]string // the build arguments
+	epoch   *time.Time        // of what the build writes, if one is set
+	froms   []from            // of every stage, expanded
+	last    map[int]*Step     // last step of the stages planned so far
+	steps   map[string]*Step  // all steps of the graph, by what tells them apart
 }
 
 // plan adds a result's steps to the graph, and gives the one whose State
@@ -114,6 +117,9 @@ func (p *planner) fail(r parser.Range, hint, format string, args ...any) error {
 func (p *planner) prepare() error {
 	var err error
 	if p.globals, err = globalArgs(p.df, p.o, p.o.Args); err != nil {
+		return err
+	}
+	if err = p.setEpoch(); err != nil {
 		return err
 	}
 	names := map[string]int{}
@@ -465,7 +471,7 @@ func (p *planner) image(s *Step, name string) (*Step, error) {
 
 // add puts a step into the graph, or gives the one there that does the same.
 func (p *planner) add(s *Step) *Step {
-	s.globals = p.globals
+	s.globals, s.given, s.epoch = p.globals, p.given, p.epoch
 	name := s.sameness()
 	if have, ok := p.steps[name]; ok {
 		return have
@@ -492,6 +498,9 @@ func (s *Step) sameness() string {
 	}
 	if s.Stage != nil {
 		fmt.Fprintf(&b, " stage %d line %d %t %q", s.Stage.Index, s.Instr.Range().Start, s.Trigger, s.Instr.Text())
+	}
+	if s.epoch != nil {
+		b.WriteString(" epoch " + unixText(s.epoch))
 	}
 	if arg, ok := s.Instr.(*parser.Arg); ok {
 		for _, def := range arg.Defs {

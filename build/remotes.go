@@ -37,6 +37,8 @@ type RemoteFile struct {
 type RemoteTree interface {
 	// Identity is the same for trees with the same files.
 	Identity() string
+	// Time is when the commit was made.
+	Time(ctx context.Context) (time.Time, error)
 	// Checkout gives the directory with the files, which belong to 0:0 and do not
 	// change as long as the build lasts.
 	Checkout(ctx context.Context, report Report) (dir string, err error)

@@ -34,13 +34,14 @@ func Wanteds(wants []Want) []Wanted {
 // when everything is there.
 func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
 	var made []Made
+	steps := r.graph.Targets
 	for _, w := range r.wants() {
-		m, err := r.keepResult(ctx, w, targets[:len(w.Platforms)])
+		m, err := r.keepResult(ctx, w, targets[:len(w.Platforms)], steps)
 		if err != nil {
 			return nil, err
 		}
 		made = append(made, m)
-		targets = targets[len(w.Platforms):]
+		targets, steps = targets[len(w.Platforms):], steps[len(w.Platforms):]
 	}
 	for _, m := range made {
 		for _, ref := range m.Tags {
@@ -56,11 +57,12 @@ func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
 	}, nil
 }
 
-// keepResult stores the image of a result, or its images and their index.
-func (r *run) keepResult(ctx context.Context, w Want, targets []*State) (Made, error) {
+// keepResult stores the image of a result, or its images and their index. steps
+// are those that gave the targets.
+func (r *run) keepResult(ctx context.Context, w Want, targets []*State, steps []*Step) (Made, error) {
 	m := Made{Target: w.Target, Tags: w.Tags, State: targets[0]}
 	for i, st := range targets {
-		f := finish{labels: r.req.Labels, platform: w.Platforms[i], chosen: w.Chosen, epoch: r.req.SourceDateEpoch}
+		f := finish{labels: r.req.Labels, platform: w.Platforms[i], chosen: w.Chosen, epoch: steps[i].epoch}
 		desc, img, err := r.assemble(ctx, st, f)
 		if err != nil {
 			return Made{}, err

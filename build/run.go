@@ -163,6 +163,12 @@ func (r *run) plan(ctx context.Context) error {
 			return err
 		}
 		r.graph = g
+		if len(g.EpochSources) > 0 {
+			if err := r.findEpochs(ctx, &o); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := r.findBases(ctx); err != nil {
 			return err
 		}
@@ -238,8 +244,9 @@ func (r *run) uncached(s *Step) bool {
 	return r.req.NoCache || slices.Contains(r.req.NoCacheStages, s.StageName())
 }
 
-func (r *run) scoped(s *State) scoped {
-	return scoped{x: parser.Expander{Escape: r.graph.Dockerfile.Escape}, globals: r.graph.globals, given: r.req.Plan.Args, state: s}
+// scoped is what the instruction of a step is expanded with after in.
+func (r *run) scoped(s *Step, in *State) scoped {
+	return scoped{x: parser.Expander{Escape: r.graph.Dockerfile.Escape}, globals: s.globals, given: s.given, state: in}
 }
 
 func (r *run) stateOf(s *Step) *State {

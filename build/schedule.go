@@ -144,9 +144,7 @@ func (r *run) step(ctx context.Context, s *Step) (st *State, cached bool, err er
 	case *parser.Workdir:
 		return r.workdirStep(ctx, s, in)
 	default:
-		c := r.scoped(in)
-		c.globals = s.globals
-		st, err := applyConfig(c, instr)
+		st, err := applyConfig(r.scoped(s, in), instr)
 		return st, true, err
 	}
 }

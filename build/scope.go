@@ -41,11 +41,14 @@ func (s scope) names() []string {
 }
 
 func (s scope) with(name, value string) scope {
-	out := slices.DeleteFunc(slices.Clone(s), func(e string) bool {
+	return append(s.without(name), name+"="+value)
+}
+
+func (s scope) without(name string) scope {
+	return slices.DeleteFunc(slices.Clone(s), func(e string) bool {
 		k, _, _ := strings.Cut(e, "=")
 		return k == name
 	})
-	return append(out, name+"="+value)
 }
 
 // setEnv replaces a variable of an image's Env in place, or appends it: the

@@ -47,7 +47,7 @@ func (t *Tree) Checkout(ctx context.Context, report Report) (string, error) {
 // make fetches the commit and puts its files in their place. A repository that
 // was here before may be damaged: then it is fetched anew.
 func (t *Tree) make(ctx context.Context, at place, report Report) error {
-	repo := t.c.place(reposDir, t.remote.url+"\n"+strconv.Itoa(len(t.head.object)))
+	repo := t.c.place(reposDir, t.repository())
 	unlock, err := t.c.o.Locks.Lock(ctx, repo.lock)
 	if err != nil {
 		return err
@@ -65,6 +65,9 @@ func (t *Tree) make(ctx context.Context, at place, report Report) error {
 	repo.use()
 	return t.failed(err)
 }
+
+// repository tells the kept repositories apart.
+func (t *Tree) repository() string { return t.remote.url + "\n" + strconv.Itoa(len(t.head.object)) }
 
 func (t *Tree) makeFrom(ctx context.Context, repo, at place, report Report) error {
 	report("fetch "+t.remote.shown, 0, 0)
@@ -178,7 +181,27 @@ func (t *Tree) commitTime(ctx context.Context, files string) (time.Time, error) 
 	if t.git.MTime != parser.MTimeCommit {
 		return time.Time{}, nil
 	}
-	out, err := t.c.run(ctx, local(files, "cat-file", "commit", t.head.object+"^{commit}"))
+	return t.timeIn(ctx, files)
+}
+
+// Time is when the commit was made. It fetches the commit unless it is here.
+func (t *Tree) Time(ctx context.Context) (time.Time, error) {
+	repo := t.c.place(reposDir, t.repository())
+	unlock, err := t.c.o.Locks.Lock(ctx, repo.lock)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer unlock()
+	if err := t.fetch(ctx, repo.path); err != nil {
+		return time.Time{}, t.failed(err)
+	}
+	repo.use()
+	return t.timeIn(ctx, repo.path)
+}
+
+// timeIn reads the commit's time in a repository that has it.
+func (t *Tree) timeIn(ctx context.Context, repo string) (time.Time, error) {
+	out, err := t.c.run(ctx, local(repo, "cat-file", "commit", t.head.object+"^{commit}"))
 	if err != nil {
 		return time.Time{}, err
 	}

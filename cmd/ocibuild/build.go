@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
@@ -42,7 +41,6 @@ type buildCommand struct {
 	targets   []target
 	contexts  map[string]*build.Context
 	outputs   []output
-	epoch     *time.Time
 	// rules is what BUILDKIT_DOCKERFILE_CHECK asks for, or nil.
 	rules *parser.Check
 }
@@ -65,7 +63,8 @@ func buildDescription() *command {
 			"type=oci,dest=FILE and type=docker,dest=FILE (an archive as save writes it), type=image[,name=NAME][,push=true], " +
 			"type=registry[,name=NAME] (push). A bare DIR is type=local, - a tar on standard output.\n" +
 			"\n" +
-			"$SOURCE_DATE_EPOCH, or the build argument of that name, sets all times that the build itself writes.",
+			"$SOURCE_DATE_EPOCH, the build argument or the global ARG of that name, sets all times that the build itself writes: a number of " +
+			"seconds, or the word context, or the name of a named context or of a stage that ADDs one URL, whose time is taken then.",
 		examples: []example{
 			{"ocibuild -t app:v1 .", "build the Dockerfile here and name the image"},
 			{"ocibuild -t app:v1 --build-arg VERSION=1.2 --target test src", "with an argument, up to the stage test"},
@@ -143,9 +142,6 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 		return err
 	}
 	if c.rules, err = checkArg(c.args); err != nil {
-		return err
-	}
-	if c.epoch, err = sourceDate(c.args["SOURCE_DATE_EPOCH"]); err != nil {
 		return err
 	}
 	return c.checkOutputs(s)

@@ -68,7 +68,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	result, err := b.Build(ctx, build.Request{
 		Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
 		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText),
-		NoCache: c.noCache, NoCacheStages: c.noCacheStages, SourceDateEpoch: c.epoch,
+		NoCache: c.noCache, NoCacheStages: c.noCacheStages,
 		Secrets: c.secrets,
 	})
 	if err != nil {

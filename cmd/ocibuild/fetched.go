@@ -54,7 +54,7 @@ func (c *buildCommand) fetchGit(ctx context.Context, w *workshop, src *source) e
 	if keep, err := strconv.ParseBool(c.args[keepGitArg]); err == nil && keep {
 		g.KeepGitDir = &keep
 	}
-	if g.MTime == "" && c.epoch != nil {
+	if g.MTime == "" && c.args["SOURCE_DATE_EPOCH"] != "" {
 		g.MTime = parser.MTimeCommit
 	}
 	return w.work("load build context "+remote.Redact(c.place.text), func(report build.Report) error {
@@ -62,8 +62,7 @@ func (c *buildCommand) fetchGit(ctx context.Context, w *workshop, src *source) e
 		if err != nil {
 			return err
 		}
-		dir, err := tree.Checkout(ctx, report)
-		src.fetched = w.builder.FetchedDir(dir)
+		src.fetched, err = w.builder.FetchedTree(ctx, tree, report)
 		return err
 	})
 }
@@ -105,7 +104,7 @@ func (c *buildCommand) readStdin(ctx context.Context, w *workshop, src *source) 
 		if err != nil {
 			return err
 		}
-		defer f.file.Close()
+		w.stdin = f
 		if f.Size == 0 {
 			return &contextError{msg: "standard input is empty", hint: "it takes a tar archive, or a Dockerfile"}
 		}

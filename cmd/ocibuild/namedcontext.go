@@ -102,8 +102,7 @@ func fetchContext(ctx context.Context, w *workshop, p place, report build.Report
 		if err != nil {
 			return nil, err
 		}
-		dir, err := tree.Checkout(ctx, report)
-		return w.builder.FetchedDir(dir), err
+		return w.builder.FetchedTree(ctx, tree, report)
 	}
 	f, err := w.remotes.File(ctx, p.text, "", report)
 	if err != nil {

@@ -17,7 +17,8 @@ type workshop struct {
 	builder *build.Builder
 	remotes remotes
 	lease   *image.Lease
-	shown   bool // the display is closed
+	stdin   *spooled // the archive that is the context, or nil
+	shown   bool     // the display is closed
 }
 
 // open opens the store, begins to show progress, and keeps what the build uses
@@ -51,6 +52,9 @@ func (w *workshop) close() {
 	w.closeDisplay()
 	if w.remotes.client != nil {
 		_ = w.remotes.client.Close()
+	}
+	if w.stdin != nil {
+		_ = w.stdin.file.Close()
 	}
 	if w.lease != nil {
 		w.lease.Release()
