@@ -3,11 +3,12 @@
 # make check      what must pass before a change is sent: formatting, vet, staticcheck, tests with -race, examples
 # make help       the other targets
 
-GO       ?= go
-OUT      ?= out
-PREFIX   ?= /usr/local
-FUZZTIME ?= 30s
-BENCH    ?= .
+GO        ?= go
+OUT       ?= out
+PREFIX    ?= /usr/local
+FUZZTIME  ?= 30s
+BENCH     ?= .
+BENCHTIME ?= 3x
 
 export CGO_ENABLED = 0
 
@@ -21,7 +22,7 @@ BUILD   = $(GO) build -trimpath -ldflags '-s -w'
 TOOLBOX = examples/toolbox
 DIRS    = build cache cmd examples executor image parser registry
 
-.PHONY: help demo build toolbox test check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench fuzz install clean
+.PHONY: help demo build toolbox test check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench bench-peers fuzz install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -74,8 +75,12 @@ conformance: ## what BuildKit and buildah, where they are here, make of the case
 conformance-buildkit: ## the same with a BuildKit built for it (root, the Go module proxy, runc)
 	@OUT=$(OUT) sh .ci/conformance buildkit
 
-bench: ## every benchmark; BENCH=Regexp chooses
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: ## whole builds and their floors, BENCHTIME (3x) turns each, then the parts; BENCH=Regexp chooses
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -timeout 4h ./build/bench
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $$($(GO) list ./... | grep -v /build/bench)
+
+bench-peers: ## whole builds beside those of buildkit, buildah, podman and docker, where they are in the PATH (root)
+	BENCH_PEERS=1 $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -timeout 8h ./build/bench
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@sh .ci/fuzz $(FUZZTIME)

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"io"
-	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,99 +76,9 @@ func measure(b *testing.B, floor func(), work func(i int) sample) {
 	b.ReportMetric(float64(peak)/1024, "peak-MiB")
 }
 
-// makeTree writes files of the given size, 100 to a directory.
-func makeTree(b *testing.B, dir string, files, size int) {
-	b.Helper()
-	r := rand.New(rand.NewPCG(1, 2))
-	data := make([]byte, size)
-	for i := range files {
-		d := filepath.Join(dir, fmt.Sprintf("d%03d", i/100))
-		if i%100 == 0 {
-			if err := os.MkdirAll(d, 0o755); err != nil {
-				b.Fatal(err)
-			}
-		}
-		for j := range data {
-			data[j] = byte(r.UintN(256))
-		}
-		if err := os.WriteFile(filepath.Join(d, fmt.Sprintf("f%05d", i)), data, 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func writeBenchFile(b *testing.B, path, text string) {
 	b.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// BenchmarkNoopRebuild20Steps10kFiles rebuilds with everything cached. Floor:
-// a walk of the context with an lstat of each file. Aim: 2 times that and 10 ms.
-func BenchmarkNoopRebuild20Steps10kFiles(b *testing.B) {
-	work := b.TempDir()
-	context, root := filepath.Join(work, "context"), filepath.Join(work, "root")
-	makeTree(b, context, 10000, 512)
-	text := "FROM scratch\nARG V=1\nENV A=1 B=2\nLABEL x=y\nWORKDIR /app\n"
-	for i := range 12 {
-		text += fmt.Sprintf("COPY d%03d /app/d%03d\n", i, i)
-	}
-	text += "COPY . /all\nEXPOSE 80\nCMD [\"/app/run\"]\n"
-	file := filepath.Join(work, "Dockerfile")
-	writeBenchFile(b, file, text)
-	args := []string{"--root", root, "build", "-q", "-t", "bench", "-f", file, context}
-	ocibuild(b, args...)
-	time.Sleep(4 * time.Second) // files changed just now are not remembered
-	ocibuild(b, args...)
-	b.ResetTimer()
-	measure(b, func() {
-		err := filepath.WalkDir(context, func(p string, _ fs.DirEntry, err error) error {
-			if err == nil {
-				_, err = os.Lstat(p)
-			}
-			return err
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-	}, func(int) sample { return ocibuild(b, args...) })
-}
-
-// BenchmarkCopy50kFiles copies 50,000 files, 400 MB, into scratch with an empty
-// store. Floor: tar piped through sha256 into a file. Aim: 1.5 times that.
-func BenchmarkCopy50kFiles(b *testing.B) {
-	work := b.TempDir()
-	context := filepath.Join(work, "context")
-	makeTree(b, context, 50000, 8000)
-	file := filepath.Join(work, "Dockerfile")
-	writeBenchFile(b, file, "FROM scratch\nCOPY . /\n")
-	b.ResetTimer()
-	measure(b, func() { tarToFile(b, context, filepath.Join(work, "floor.tar")) }, func(i int) sample {
-		return ocibuild(b, "--root", filepath.Join(work, fmt.Sprintf("root%d", i)), "build", "-q", "-f", file, context)
-	})
-}
-
-// tarToFile is the floor of making a layer: tar, hash, file.
-func tarToFile(b *testing.B, dir, to string) {
-	b.Helper()
-	f, err := os.Create(to)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	cmd := exec.Command("tar", "-C", dir, "-cf", "-", ".")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := io.CopyBuffer(io.MultiWriter(f, sha256.New()), out, make([]byte, 1<<20)); err != nil {
-		b.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
 		b.Fatal(err)
 	}
 }
