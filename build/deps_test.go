@@ -25,7 +25,8 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"image/imagetest":   {nil, []string{"github.com/opencontainers", "github.com/santhosh-tekuri/jsonschema/v6"}},                                                                                   // for tests
 	"image":             {[]string{"image/layer"}, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 	"cache":             {nil, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
-	"executor":          {[]string{"image/rootfs"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
+	"executor":          {[]string{"image/rootfs", "executor/seccomp"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
+	"executor/seccomp":  {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"executor/cdi":      {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"registry":          {nil, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
 	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "executor/cdi"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},

@@ -46,6 +46,9 @@ func runKey(parent []digest.Digest, p runProcess) (cache.Key, cache.Trail) {
 	h.Strings("hosts", hosts)
 	h.Strings("limits", limits)
 	h.Int("shm", p.shared.ShmSize)
+	for name, values := range p.shared.security() {
+		h.Strings(name, values)
+	}
 	for _, m := range p.mounts {
 		h.Strings("mount "+m.target, m.identity())
 	}

@@ -234,7 +234,7 @@ func (o *runOp) process() (executor.Process, func(), error) {
 	proc := executor.Process{
 		Args: o.p.args, Env: env, Cwd: o.p.cwd, User: &o.p.user, Network: executor.NetworkHost,
 		Hostname: o.p.hostname, ExtraHosts: o.p.shared.Hosts, ShmSize: o.p.shared.ShmSize, Limits: o.p.shared.Limits,
-		Insecure: o.p.insecure,
+		Insecure: o.p.insecure, Security: o.p.shared.Security,
 	}
 	if o.p.network == "none" {
 		proc.Network = executor.NetworkNone

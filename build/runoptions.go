@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"iter"
 
 	"github.com/ocibuild/ocibuild/executor"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -19,6 +20,8 @@ type RunOptions struct {
 	ShmSize int64
 	// Limits are what setrlimit(2) sets.
 	Limits []specs.POSIXRlimit
+	// Security is what steps may do other than what Docker lets containers do.
+	Security executor.Security
 	// SSH are the agents that RUN --mount=type=ssh may show a step, by id. They are no
 	// part of a key.
 	SSH map[string]SSHAgent
@@ -49,4 +52,30 @@ func (o RunOptions) identity() (hosts, limits []string) {
 		limits = append(limits, fmt.Sprintf("%s=%d:%d", l.Type, l.Soft, l.Hard))
 	}
 	return hosts, limits
+}
+
+// security yields what of the step's confinement is other than the default, which alone is
+// part of its key.
+func (o RunOptions) security() iter.Seq2[string, []string] {
+	s := o.Security
+	return func(yield func(string, []string) bool) {
+		var list []string
+		if s.NoNewPrivileges {
+			list = append(list, "no-new-privileges")
+		}
+		if s.Unmasked {
+			list = append(list, "unmasked")
+		}
+		if s.Seccomp != "" {
+			list = append(list, "seccomp="+s.Seccomp)
+		}
+		for _, part := range []struct {
+			name   string
+			values []string
+		}{{"security", list}, {"cap-add", s.AddCapabilities}, {"cap-drop", s.DropCapabilities}} {
+			if len(part.values) > 0 && !yield(part.name, part.values) {
+				return
+			}
+		}
+	}
 }

@@ -110,6 +110,7 @@ func (p *plan) code(c *coder) {
 		c.number(&d.UID)
 		c.number(&d.GID)
 	})
+	c.flag(&p.NoDevices)
 	list(c, &p.Masked, c.text)
 	list(c, &p.Readonly, c.text)
 	c.text(&p.Cwd)
@@ -128,6 +129,8 @@ func (p *plan) code(c *coder) {
 		c.number(&l.Soft)
 		c.number(&l.Hard)
 	})
+	c.flag(&p.NoNewPrivs)
+	c.text(&p.Filter)
 	list(c, &p.Args, c.text)
 	list(c, &p.Environ, c.text)
 }

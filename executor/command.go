@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/ocibuild/ocibuild/executor/seccomp"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,11 +59,37 @@ func takeIdentity(p *plan) error {
 	if err := dropBounding(p.Bounding); err != nil {
 		return fmt.Errorf("drop capabilities from bounding set: %w", err)
 	}
+	// Who may not gain privileges installs the filter last, and anybody else while it
+	// still has CAP_SYS_ADMIN.
+	if !p.NoNewPrivs {
+		if err := installFilter(p.Filter); err != nil {
+			return err
+		}
+	}
 	if err := setIDs(p); err != nil {
 		return err
 	}
 	if err := setCapabilities(p); err != nil {
 		return fmt.Errorf("set capabilities: %w", err)
+	}
+	if !p.NoNewPrivs {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	return installFilter(p.Filter)
+}
+
+// installFilter restricts the system calls of this thread and of what it starts.
+func installFilter(text string) error {
+	if text == "" {
+		return nil
+	}
+	filter := seccomp.Unmarshal(text)
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := raw(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); err != nil {
+		return fmt.Errorf("install seccomp filter: %w", err)
 	}
 	return nil
 }

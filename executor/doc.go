@@ -16,7 +16,7 @@
 // its own mount namespace, pivots into it, mounts /proc, /sys and /dev, the parts
 // of other trees ([Bind]), among them sockets ([Listen]), and the files in memory
 // ([File]) that the step is shown, takes the identity of the step on its main
-// thread, starts the command, reaps every orphan and reports how the command ended. Its own end ends the pid
+// thread under a seccomp filter ([Security]), starts the command, reaps every orphan and reports how the command ended. Its own end ends the pid
 // namespace, so nothing a step starts outlives it: not when the command leaves
 // processes behind, not when the context is cancelled, and not when the parent is
 // killed, because the other end of the socket is then closed.

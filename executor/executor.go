@@ -19,6 +19,7 @@ import (
 // from several goroutines.
 type Executor struct {
 	snapshots *Snapshots
+	filters   filters
 }
 
 // New returns an executor for the snapshots of s.
@@ -59,9 +60,16 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	if h.ResolvConf, err = e.snapshots.file(readResolvConf(os.ReadFile)); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
-	plan, err := compile(Spec(p, h))
+	if h.Seccomp, err = p.seccomp(); err != nil {
+		return nil, fmt.Errorf("run command: %w", err)
+	}
+	spec := Spec(p, h)
+	plan, err := compile(spec)
 	if err != nil {
 		return nil, err
+	}
+	if plan.Filter, err = e.filters.compile(spec.Linux.Seccomp); err != nil {
+		return nil, fmt.Errorf("run command: %w", err)
 	}
 	plan.Scratch = e.snapshots.path(emptyDir)
 	if err := plan.addTrees(p.Binds, p.Files); err != nil {

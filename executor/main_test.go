@@ -41,11 +41,13 @@ var helpers = map[string]func() int{
 	"exit":    func() int { return 42 },
 	"suicide": helpSuicide,
 	"wait":    helpWait,
+	"attack":  helpAttack,
+	"euid":    func() int { fmt.Println(os.Geteuid()); return 0 },
 }
 
 // applets are the links to busybox in the test root filesystem.
-const applets = "sh cat cp chmod chown cmp date dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount " +
-	"mv nc nslookup ps pwd readlink rm rmdir sed setsid sleep sort stat su test touch true tty umount uname wc whoami yes"
+const applets = "sh cat cp chmod chown chroot cmp date dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount " +
+	"mv nc nslookup nsenter ps pwd readlink rm rmdir sed setsid sleep sort stat su test touch tr true tty umount uname unshare wc whoami yes"
 
 const busybox = "/bin/busybox"
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -18,10 +19,12 @@ type plan struct {
 	Scratch  string // directory of the host that the root filesystem is attached over before the pivot
 	Hostname string
 
-	Mounts   []planMount
-	Devices  []planDevice
-	Masked   []string
-	Readonly []string
+	Mounts  []planMount
+	Devices []planDevice
+	// NoDevices says that of the device nodes in the container only Devices are any good.
+	NoDevices bool
+	Masked    []string
+	Readonly  []string
 
 	Cwd           string
 	Umask         uint64
@@ -34,6 +37,8 @@ type plan struct {
 	Inheritable   uint64
 	Ambient       uint64
 	Limits        []planLimit
+	NoNewPrivs    bool
+	Filter        string // for seccomp(2), see seccomp.Unmarshal; "" is none
 	Args, Environ []string
 
 	// What is not sent.
@@ -81,10 +86,14 @@ func compile(s *specs.Spec) (*plan, error) {
 		Readonly: s.Linux.ReadonlyPaths,
 		Cwd:      s.Process.Cwd,
 		Umask:    0o022,
-		UID:      uint64(s.Process.User.UID),
-		GID:      uint64(s.Process.User.GID),
-		Args:     s.Process.Args,
-		Environ:  s.Process.Env,
+
+		NoDevices:  deniesDevices(s.Linux.Resources),
+		NoNewPrivs: s.Process.NoNewPrivileges,
+
+		UID:     uint64(s.Process.User.UID),
+		GID:     uint64(s.Process.User.GID),
+		Args:    s.Process.Args,
+		Environ: s.Process.Env,
 	}
 	for _, g := range s.Process.User.AdditionalGids {
 		p.Groups = append(p.Groups, uint64(g))
@@ -132,15 +141,13 @@ func refuse(s *specs.Spec) error {
 		asked bool
 	}{
 		{"a terminal", s.Process.Terminal},
-		{"cgroup limits", s.Linux.Resources != nil},
-		{"no_new_privs", s.Process.NoNewPrivileges},
+		{"cgroup limits", limitsMore(s.Linux.Resources)},
 		{"an AppArmor profile", s.Process.ApparmorProfile != ""},
 		{"an SELinux label", s.Process.SelinuxLabel != "" || s.Linux.MountLabel != ""},
 		{"a read-only root", s.Root.Readonly},
 		{"hooks", s.Hooks != nil},
 		{"a cgroup", s.Linux.CgroupsPath != ""},
 		{"sysctls", len(s.Linux.Sysctl) > 0},
-		{"a seccomp profile", s.Linux.Seccomp != nil},
 		{"id mappings", len(s.Linux.UIDMappings)+len(s.Linux.GIDMappings) > 0},
 		{"a domain name", s.Domainname != ""},
 		{"an OOM score", s.Process.OOMScoreAdj != nil},
@@ -152,6 +159,21 @@ func refuse(s *specs.Spec) error {
 		}
 	}
 	return nil
+}
+
+// limitsMore reports whether anything but the use of devices is limited.
+func limitsMore(r *specs.LinuxResources) bool {
+	if r == nil {
+		return false
+	}
+	rest := *r
+	rest.Devices = nil
+	return len(r.Devices) == 0 || r.Devices[0].Allow || !reflect.DeepEqual(rest, specs.LinuxResources{})
+}
+
+// deniesDevices reports whether all devices are denied but those that a spec lists.
+func deniesDevices(r *specs.LinuxResources) bool {
+	return r != nil && len(r.Devices) > 0 && !r.Devices[0].Allow
 }
 
 func (p *plan) addNamespaces(list []specs.LinuxNamespace) error {

@@ -48,6 +48,8 @@ type Process struct {
 	// Insecure gives the step all capabilities that this process has, the devices of
 	// the machine, /proc and /sys with nothing hidden or read-only in them.
 	Insecure bool
+	// Security is what any other step may do, and may not.
+	Security Security
 	Devices  []specs.LinuxDevice // more nodes in /dev; without an owner of their own, the process's
 	// More mounts than the default ones, which they come after. Whatever its kind, a
 	// mount comes after one on a directory above it; of two with one target the

@@ -78,6 +78,9 @@ func loopbackUp() error {
 func (s *setup) makeMounts(p *plan) error {
 	for _, m := range p.Mounts {
 		fd, err := makeMount(m, p.Scratch)
+		if err == nil && p.NoDevices {
+			err = withoutDevices(fd, m)
+		}
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
@@ -85,7 +88,7 @@ func (s *setup) makeMounts(p *plan) error {
 		if !m.isDev() {
 			continue
 		}
-		if err := s.populateDev(fd, p.Devices); err != nil {
+		if err := s.populateDev(fd, p); err != nil {
 			return fmt.Errorf("make device %w", err)
 		}
 	}
@@ -99,6 +102,11 @@ func (s *setup) leaveHost(p *plan) error {
 	host, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open host root: %w", err)
+	}
+	if p.NoDevices {
+		if err := setAttrs(rootFD, unix.MOUNT_ATTR_NODEV, 0, false); err != nil {
+			return fmt.Errorf("root filesystem: %w", err)
+		}
 	}
 	if err := unix.MoveMount(rootFD, "", unix.AT_FDCWD, p.Scratch, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("attach root filesystem: %w", err)
@@ -308,9 +316,57 @@ var devLinks = [...][2]string{
 	{"/proc/kcore", "core"},
 }
 
+// withoutDevices makes device nodes in a mount useless, unless it is such a node, or
+// terminals, which are the step's own.
+func withoutDevices(fd int, m planMount) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	if kind == unix.S_IFCHR || kind == unix.S_IFBLK || m.Type == "devpts" || m.Clear&unix.MOUNT_ATTR_NODEV != 0 {
+		return nil
+	}
+	return setAttrs(fd, unix.MOUNT_ATTR_NODEV, 0, m.Recursive)
+}
+
+// makeNodes makes device nodes where the step will not be able to make any, to be bound
+// one by one.
+func (s *setup) makeNodes(p *plan) error {
+	tmpfs, err := newFilesystem(planMount{Type: "tmpfs", Source: "tmpfs", Data: []string{"mode=0755"}})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tmpfs)
+	if err := unix.MoveMount(tmpfs, "", unix.AT_FDCWD, p.Scratch, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach tmpfs: %w", err)
+	}
+	defer unix.Unmount(p.Scratch, unix.MNT_DETACH) //nolint:errcheck // it goes with the namespace at the latest
+	for _, d := range p.Devices {
+		if err := makeDevice(tmpfs, d); err != nil {
+			return err
+		}
+		source, err := cloneTree(tmpfs, strings.TrimPrefix(d.Path, devTarget+"/"), false)
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.Path, err)
+		}
+		s.devices = append(s.devices, boundDevice{d.Path, source})
+	}
+	return nil
+}
+
 // populateDev fills a new /dev, dev, with nodes and links. Where nodes may not be
 // made, as in a user namespace, the host's are bound later.
-func (s *setup) populateDev(dev int, devices []planDevice) error {
+func (s *setup) populateDev(dev int, p *plan) error {
+	devices := p.Devices
+	if p.NoDevices {
+		switch err := s.makeNodes(p); {
+		case err == nil:
+			devices = nil
+		case !errors.Is(err, unix.EPERM):
+			return err
+		}
+	}
 	for _, d := range devices {
 		err := makeDevice(dev, d)
 		if err == unix.EPERM {

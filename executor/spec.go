@@ -9,13 +9,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// defaultCapabilities is Docker's default set, mask 0xa80425fb.
-var defaultCapabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
-	"CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE",
-	"CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP",
-}
-
 // maskedPaths and readonlyPaths are Docker's.
 var (
 	maskedPaths = []string{
@@ -45,10 +38,12 @@ type Host struct {
 	Hosts      string // path of the file bound over /etc/hosts
 	ResolvConf string // path of the file bound over /etc/resolv.conf
 
-	CgroupNamespace bool // the kernel has cgroup namespaces
-	CgroupV2        bool // /sys/fs/cgroup is the unified hierarchy
-	UserNamespace   bool // we are in a user namespace: no sysfs of the host's network, no mknod
-	SingleID        bool // only one id is mapped: no tty group, no setgroups
+	CgroupNamespace bool                // the kernel has cgroup namespaces
+	CgroupV2        bool                // /sys/fs/cgroup is the unified hierarchy
+	Seccomp         *specs.LinuxSeccomp // which system calls a step may make; nil is all of them
+
+	UserNamespace bool // we are in a user namespace: no sysfs of the host's network, no mknod
+	SingleID      bool // only one id is mapped: no tty group, no setgroups
 
 	// What an insecure step gets beyond the usual.
 	Capabilities []string // all that we have
@@ -70,13 +65,28 @@ func Spec(p Process, h Host) *specs.Spec {
 			Devices:       devices(p, h),
 			MaskedPaths:   hidden(p, maskedPaths),
 			ReadonlyPaths: hidden(p, readonlyPaths),
+			Resources:     resources(p, h),
+			Seccomp:       h.Seccomp,
 		},
 	}
 }
 
+// resources lets a step use the devices that it is given and no others, whatever nodes
+// it makes or finds.
+func resources(p Process, h Host) *specs.LinuxResources {
+	if p.Insecure {
+		return nil
+	}
+	rules := []specs.LinuxDeviceCgroup{{Access: "rwm"}}
+	for _, d := range devices(p, h) {
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"})
+	}
+	return &specs.LinuxResources{Devices: rules}
+}
+
 // hidden is a list of paths that is there for any but an insecure step.
 func hidden(p Process, paths []string) []string {
-	if p.Insecure {
+	if p.Insecure || p.Security.Unmasked {
 		return nil
 	}
 	return slices.Clone(paths)
@@ -107,6 +117,8 @@ func specProcess(p Process, h Host) *specs.Process {
 		Cwd:          cwd,
 		Capabilities: capabilities(p, h),
 		Rlimits:      slices.Clone(p.Limits),
+
+		NoNewPrivileges: p.Security.NoNewPrivileges,
 	}
 }
 
@@ -117,10 +129,10 @@ func capabilities(p Process, h Host) *specs.LinuxCapabilities {
 			Inheritable: slices.Clone(h.Capabilities), Ambient: slices.Clone(h.Capabilities),
 		}
 	}
-	caps := &specs.LinuxCapabilities{Bounding: slices.Clone(defaultCapabilities)}
+	caps := &specs.LinuxCapabilities{Bounding: p.Security.capabilities()}
 	if p.UID == 0 {
-		caps.Effective = slices.Clone(defaultCapabilities)
-		caps.Permitted = slices.Clone(defaultCapabilities)
+		caps.Effective = slices.Clone(caps.Bounding)
+		caps.Permitted = slices.Clone(caps.Bounding)
 	}
 	return caps
 }

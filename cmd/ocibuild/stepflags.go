@@ -20,6 +20,7 @@ import (
 type stepFlags struct {
 	allowTexts, hostTexts, limitTexts, sshTexts []string
 	network, shmText                            string
+	security                                    securityFlags
 
 	allow build.Allowed
 	run   build.RunOptions
@@ -29,6 +30,7 @@ type stepFlags struct {
 var networkModes = []string{"default", "none", "host"}
 
 func (f *stepFlags) flags(fs *pflag.FlagSet) {
+	f.security.flags(fs)
 	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a `PRIVILEGE` that they ask for: network.host, security.insecure, device or device=NAME[,alias=ALIAS] (may be repeated)")
 	fs.StringArrayVar(&f.run.DeviceDirs, "cdi-spec-dir", nil, "read the specifications of devices in this `DIR`, and not in /etc/cdi and /var/run/cdi (may be repeated)")
 	fs.StringVar(&f.network, "network", "default", "run steps with this `NETWORK`: default, none or host")
@@ -67,6 +69,9 @@ func (f *stepFlags) check(env func(string) (string, bool)) error {
 		return err
 	}
 	var err error
+	if f.run.Security, err = f.security.check(); err != nil {
+		return err
+	}
 	f.run.SSH, err = openAgents(f.sshTexts, env)
 	return err
 }
