@@ -27,6 +27,38 @@ type Graph struct {
 	EpochSources []*EpochSource
 	// globals are the arguments of the FROM lines for the first of them.
 	globals scope
+	// deeds counts the steps that may do the same.
+	deeds map[string]int
+}
+
+// twin reports whether another step of the graph may do the same as s, with
+// another name. Words alone tell: two steps that look the same need not be.
+func (g *Graph) twin(s *Step) bool {
+	return g.deeds[s.deedText()] > 1
+}
+
+// deedText is the same for steps that do the same but for what they begin with.
+func (s *Step) deedText() string {
+	words := strings.Fields(strings.ToLower(s.Instr.Text()))
+	for i, w := range words {
+		words[i] = strings.TrimSuffix(strings.TrimPrefix(w, "./"), "/")
+	}
+	return image.FormatPlatform(s.Platform) + " " + strings.Join(words, " ")
+}
+
+// countDeeds counts the steps of each deed that have names of their own.
+func (g *Graph) countDeeds() {
+	g.deeds = map[string]int{}
+	seen := map[string]bool{}
+	for _, s := range g.Steps {
+		if !s.Working() || s.Instr == nil {
+			continue
+		}
+		if name := stepName(s) + image.FormatPlatform(s.Platform); !seen[name] {
+			seen[name] = true
+			g.deeds[s.deedText()]++
+		}
+	}
 }
 
 // Step is one node of the graph: an instruction and the steps whose State it

@@ -42,14 +42,15 @@ type recordValue struct {
 // key is computed afterwards, which for a RUN means while the next step is
 // already running. A lock on its name keeps a second process from doing the
 // same; that one waits and then finds the record. Otherwise the key comes
-// first, and a lock on the key does the same duty. Who wants no cache waits
-// for nobody.
+// first, and a lock on the key does the same duty: also for a step that another
+// step of the build may be the same as, or the image would hold two results where
+// the cache keeps one. Who wants no cache waits for nobody.
 func (r *run) perform(ctx context.Context, s *Step, o op) (outcome, error) {
 	name := stepName(s)
 	if r.uncached(s) {
 		return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, unlock: func() {}})
 	}
-	if !r.b.Cache.HasName(name) {
+	if !r.graph.twin(s) && !r.b.Cache.HasName(name) {
 		unlock, err := r.b.Store.Lock(ctx, "name-"+digest.FromString(name).Encoded())
 		if err != nil {
 			return outcome{}, err

@@ -47,6 +47,7 @@ func PlanAll(df *parser.Dockerfile, o PlanOptions, wanted []Wanted) (*Graph, err
 		}
 	}
 	g.number()
+	g.countDeeds()
 	return g, nil
 }
 
