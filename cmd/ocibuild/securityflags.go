@@ -45,15 +45,23 @@ func capabilities(flag string, texts []string) ([]string, error) {
 		name, err := executor.ParseCapability(text)
 		if err != nil {
 			msg := fmt.Sprintf("%s=%s: %v", flag, text, err)
-			full := "CAP_" + strings.TrimPrefix(strings.ToUpper(text), "CAP_")
-			if near := nearest(full, executor.CapabilityNames()); near != "" {
-				msg += fmt.Sprintf(" (did you mean %s?)", strings.TrimPrefix(near, "CAP_"))
+			if near := nearest(strings.TrimPrefix(strings.ToLower(text), "cap_"), shortCapabilities()); near != "" {
+				msg += fmt.Sprintf(" (did you mean %s?)", strings.ToUpper(near))
 			}
 			return nil, &usageError{msg: msg, hint: "capabilities(7) lists them; ALL is all of them"}
 		}
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// shortCapabilities lists all capabilities as they are usually typed.
+func shortCapabilities() []string {
+	var names []string
+	for _, name := range executor.CapabilityNames() {
+		names = append(names, strings.ToLower(strings.TrimPrefix(name, "CAP_")))
+	}
+	return names
 }
 
 // securityOption takes one --security-opt. There is no AppArmor or SELinux profile for
