@@ -87,7 +87,7 @@ func (a *archives) open(ctx context.Context, from opener, it *item) (*spool, err
 		return nil, err
 	}
 	defer d.Close()
-	f, err := os.CreateTemp(a.dir, "add-*")
+	f, err := os.CreateTemp(a.dir, "tmp-add-*")
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/image/rootfs"
@@ -119,7 +120,7 @@ func (s *scene) lockCaches(ctx context.Context, mounts []*stepMount) error {
 // that one, or else the first that nobody uses in another way.
 func (s *scene) lockCache(ctx context.Context, name, sharing string) (dir string, err error) {
 	if sharing == "locked" {
-		unlock, err := s.r.b.Store.Lock(ctx, cacheLock(name))
+		unlock, err := s.r.b.Store.Lock(ctx, cache.MountLock(name))
 		if err != nil {
 			return "", err
 		}
@@ -131,7 +132,7 @@ func (s *scene) lockCache(ctx context.Context, name, sharing string) (dir string
 		if i > 0 {
 			dir += "-" + strconv.Itoa(i)
 		}
-		unlock, err := s.r.b.Store.TryLock(cacheLock(dir), sharing == "shared")
+		unlock, err := s.r.b.Store.TryLock(cache.MountLock(dir), sharing == "shared")
 		if err != nil {
 			return "", err
 		}
@@ -141,8 +142,6 @@ func (s *scene) lockCache(ctx context.Context, name, sharing string) (dir string
 		}
 	}
 }
-
-func cacheLock(dir string) string { return "mount-" + dir }
 
 // cache gives a step a directory that outlives it. Its lock is held.
 func (s *scene) cache(ctx context.Context, m *stepMount) error {
@@ -155,8 +154,12 @@ func (s *scene) cache(ctx context.Context, m *stepMount) error {
 		}
 		part = seedPart(sel)
 	}
-	dir, err := s.r.b.Cache.Mount(s.caches[m.cacheName()], func(dir string) error { return m.begin(ctx, dir, sel) })
+	name := s.caches[m.cacheName()]
+	dir, err := s.r.b.Cache.Mount(name, func(dir string) error { return m.begin(ctx, dir, sel) })
 	if err != nil {
+		return err
+	}
+	if err := s.r.b.Cache.LabelMount(name, m.ID); err != nil {
 		return err
 	}
 	if err := hasPart(dir, part); err != nil {

@@ -20,20 +20,22 @@ const module = "github.com/ocibuild/ocibuild/"
 var lattice = map[string]struct{ ours, foreign []string }{
 	"parser":            {nil, []string{"github.com/moby/buildkit/frontend/dockerfile/parser", "github.com/moby/patternmatcher", "github.com/moby/patternmatcher/ignorefile"}},
 	"image/rootfs":      {nil, []string{"golang.org/x/sys/unix"}},
+	"image/usage":       {nil, []string{"golang.org/x/sys/unix"}},
 	"image/layer":       {[]string{"image/rootfs"}, []string{"github.com/klauspost/compress", "github.com/klauspost/pgzip", "github.com/ulikunitz/xz", "github.com/opencontainers/go-digest", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 	"build/conformance": {nil, []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "github.com/opencontainers", "github.com/rogpeppe/go-internal/txtar", "golang.org/x/sys/unix"}}, // for tests
 	"image/imagetest":   {nil, []string{"github.com/opencontainers", "github.com/santhosh-tekuri/jsonschema/v6"}},                                                                                   // for tests
-	"image":             {[]string{"image/layer"}, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
-	"cache":             {nil, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
-	"executor":          {[]string{"image/rootfs", "executor/seccomp"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
+	"image":             {[]string{"image/layer", "image/usage"}, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"cache":             {[]string{"image/usage"}, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
+	"executor":          {[]string{"image/rootfs", "image/usage", "executor/seccomp"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"executor/seccomp":  {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"executor/cdi":      {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"registry":          {nil, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
 	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "executor/cdi"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/bench":       {nil, nil}, // benchmarks alone
-	"build/remote":      {[]string{"parser"}, []string{"github.com/opencontainers/go-digest", "golang.org/x/sys/unix"}},
+	"build/remote":      {[]string{"parser", "image/usage"}, []string{"github.com/opencontainers/go-digest", "golang.org/x/sys/unix"}},
+	"build/space":       {[]string{"build/remote", "image", "image/usage", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/sshagent":    {nil, []string{"golang.org/x/crypto/ssh"}},
-	"cmd/ocibuild":      {[]string{"build/remote", "build/sshagent", "parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"cmd/ocibuild":      {[]string{"build/remote", "build/space", "build/sshagent", "parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 }
 
 func TestImportLattice(t *testing.T) {

@@ -252,7 +252,7 @@ func (o *runOp) process() (executor.Process, func(), error) {
 
 // scriptDir puts a heredoc where the step can be shown it as a program.
 func (o *runOp) scriptDir() (string, error) {
-	dir, err := os.MkdirTemp(o.r.temp(), "script-*")
+	dir, err := os.MkdirTemp(o.r.temp(), "tmp-script-*")
 	if err != nil {
 		return "", err
 	}

@@ -2,8 +2,10 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,35 +57,100 @@ func (s *Store) makeMount(dir string, now time.Time, begin func(dir string) erro
 	return err
 }
 
-// PruneMounts removes the cache mounts that were last used before that time, and what an earlier prune has left of some. It
-// returns how many there were.
-func (s *Store) PruneMounts(ctx context.Context, before time.Time) (int, error) {
+// MountLock names the lock that whoever uses a cache mount holds, shared or alone, and whoever drops it holds alone.
+func MountLock(name string) string { return "mount-" + name }
+
+// LabelMount notes what people call a cache mount; MountLabel tells it, or "" when nothing is noted.
+func (s *Store) LabelMount(name, label string) error {
+	if s.MountLabel(name) == label {
+		return nil
+	}
+	return s.PutFact(LabelFact, labelKey(name), []byte(label))
+}
+
+// MountLabel gives what LabelMount noted.
+func (s *Store) MountLabel(name string) string {
+	label, _ := s.GetFact(LabelFact, labelKey(name))
+	return string(label)
+}
+
+// LabelFact is the kind of the facts that hold the labels of cache mounts. They go with their mounts.
+const LabelFact = "mount-label"
+
+func labelKey(name string) Key {
+	h := NewHasher(LabelFact)
+	h.String("name", name)
+	key, _ := h.Sum()
+	return key
+}
+
+// MountInfo is the directory of a cache mount.
+type MountInfo struct {
+	Name string
+	Dir  string
+	Used time.Time
+}
+
+// Mounts lists the cache mounts.
+func (s *Store) Mounts() ([]MountInfo, error) {
+	return s.mounts(func(name string) bool { return !strings.HasPrefix(name, ".") })
+}
+
+// UnfinishedMounts lists the directories of cache mounts that are being made or deleted, or were when a process died.
+func (s *Store) UnfinishedMounts() ([]MountInfo, error) {
+	return s.mounts(func(name string) bool { return strings.HasPrefix(name, tempPrefix) })
+}
+
+func (s *Store) mounts(wanted func(name string) bool) ([]MountInfo, error) {
 	entries, err := os.ReadDir(s.path(mountsDir))
 	if err != nil {
-		return 0, ignoreGone(err)
+		return nil, ignoreGone(err)
 	}
-	count := 0
+	var list []MountInfo
 	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return count, err
+		if info, err := e.Info(); err == nil && wanted(e.Name()) {
+			list = append(list, MountInfo{e.Name(), s.path(mountsDir, e.Name()), info.ModTime()})
 		}
-		info, err := e.Info()
-		if err != nil || !info.ModTime().Before(before) {
+	}
+	return list, nil
+}
+
+// DropMount takes a cache mount out of the way: whoever asks for it from now on gets a new one. CleanMounts deletes what was
+// in it. The caller sees to it that nobody uses the mount.
+func (s *Store) DropMount(name string) error {
+	err := os.Rename(s.path(mountsDir, name), s.path(mountsDir, goneMount+rand.Text()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("drop cache mount: %w", err)
+	}
+	_ = os.Remove(s.path(factsDir, LabelFact, string(labelKey(name)))) // a label without a mount does no harm
+	return nil
+}
+
+// goneMount begins the names of cache mounts that are being deleted.
+const goneMount = tempPrefix + "gone-"
+
+// CleanMounts deletes what DropMount has taken away, and what processes that died before that time have left unfinished. It
+// returns how many of these there were.
+func (s *Store) CleanMounts(ctx context.Context, before time.Time) (int, error) {
+	list, err := s.UnfinishedMounts()
+	if err != nil {
+		return 0, fmt.Errorf("clean cache mounts: %w", err)
+	}
+	unfinished := 0
+	for _, m := range list {
+		if err := ctx.Err(); err != nil {
+			return unfinished, err
+		}
+		dropped := strings.HasPrefix(m.Name, goneMount)
+		if !dropped && !m.Used.Before(before) {
 			continue
 		}
-		dir := s.path(mountsDir, e.Name())
-		if !strings.HasPrefix(e.Name(), tempPrefix) {
-			// Out of the way first: whoever asks for it now gets a new one.
-			gone := s.path(mountsDir, tempPrefix+"gone-"+e.Name())
-			if err := os.Rename(dir, gone); err != nil {
-				continue
-			}
-			dir = gone
-			count++
+		if err := os.RemoveAll(m.Dir); err != nil {
+			return unfinished, fmt.Errorf("clean cache mounts: %w", err)
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			return count, fmt.Errorf("remove cache mount: %w", err)
+		if !dropped {
+			unfinished++
 		}
 	}
-	return count, nil
+	return unfinished, nil
 }

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -81,34 +80,72 @@ func TestMountNames(t *testing.T) {
 	}
 }
 
-func TestPruneMounts(t *testing.T) {
+func TestDropMount(t *testing.T) {
 	s, err := Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, err := s.Mount("old", begin)
+	for _, name := range []string{"a", "b"} {
+		dir, err := s.Mount(name, begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(s.DropMount("a"), s.DropMount("a")); err != nil {
+		t.Fatal(err)
+	}
+	names := func() string {
+		list, err := s.Mounts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := ""
+		for _, m := range list {
+			names += m.Name + " "
+			if time.Since(m.Used) > time.Minute {
+				t.Errorf("%+v", m)
+			}
+		}
+		return names
+	}
+	if got := names(); got != "b " {
+		t.Errorf("mounts are %s", got)
+	}
+	dir, err := s.Mount("a", begin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(old, "x"), nil, 0o644); err != nil {
-		t.Fatal(err)
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("the new one has %v, %v", entries, err)
 	}
-	then := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(old, then, then); err != nil {
-		t.Fatal(err)
-	}
-	used, err := s.Mount("used", begin)
+}
+
+func TestCleanMounts(t *testing.T) {
+	s, err := Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := s.PruneMounts(context.Background(), time.Now().Add(-time.Minute))
-	if err != nil || n != 1 {
-		t.Errorf("pruned %d, %v", n, err)
+	if n, err := s.CleanMounts(t.Context(), time.Now()); n != 0 || err != nil {
+		t.Errorf("without mounts: %d, %v", n, err)
 	}
-	if _, err := os.Stat(old); !os.IsNotExist(err) {
-		t.Errorf("the old one is there: %v", err)
+	if _, err := s.Mount("a", begin); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := os.Stat(used); err != nil {
-		t.Error(err)
+	now := time.Now()
+	for name, used := range map[string]time.Time{goneMount + "1": now, tempPrefix + "dead": now.Add(-time.Hour), tempPrefix + "live": now} {
+		dir := s.path(mountsDir, name)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chtimes(dir, used, used)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.CleanMounts(t.Context(), now.Add(-time.Minute)); n != 1 || err != nil {
+		t.Errorf("cleaned %d, %v", n, err)
+	}
+	left, err := s.UnfinishedMounts()
+	if err != nil || len(left) != 1 || left[0].Name != tempPrefix+"live" {
+		t.Errorf("left %+v, %v", left, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -106,7 +105,7 @@ func TestProcessesShareAStore(t *testing.T) {
 				t.Error(err)
 			}
 		default:
-			if _, err := s.Prune(t.Context(), PruneOptions{Before: time.Now()}); err != nil {
+			if _, err := s.Prune(t.Context(), all); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// tempAge is how old an unfinished file must be before it is taken for one that a dead process left.
-const tempAge = time.Hour
+// UnfinishedAge is how old an unfinished file must be before it is taken for one that a dead process left.
+const UnfinishedAge = time.Hour
 
 // Records yields every record, sorted by key, and a *MissError for each that cannot be read. It ends after an error of any
 // other type. Records that come or go meanwhile may be left out.
@@ -43,46 +43,50 @@ func (s *Store) Records(ctx context.Context) iter.Seq2[*Record, error] {
 	}
 }
 
-// PruneOptions says what Prune removes beside unfinished files of dead processes. The zero value removes nothing else.
-type PruneOptions struct {
-	// Before removes what was last used before that time.
-	Before time.Time
-	// All removes everything.
-	All bool
-	// Drop, when set, removes also the records for which it is true. It is called by one goroutine.
-	Drop func(*Record) bool
-}
-
 // PruneReport says what Prune removed.
 type PruneReport struct {
-	// Records, Facts, TOCs and Memos count the files of each kind.
-	Records, Facts, TOCs, Memos int
-	// Bytes is the sum of their sizes.
+	// Records, Facts, TOCs, Memos and Unfinished count the files of each kind.
+	Records, Facts, TOCs, Memos, Unfinished int
+	// Bytes is what they took on the disk.
 	Bytes int64
 }
 
-// Prune removes what o says. A build beside it loses nothing but time: what it asks for and is gone is found out again.
-func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) {
+func (r *PruneReport) count(i Item) {
+	r.Bytes += i.Bytes
+	switch i.Kind {
+	case KindRecord:
+		r.Records++
+	case KindFact:
+		r.Facts++
+	case KindTOC:
+		r.TOCs++
+	case KindFiles:
+		r.Memos++
+	case KindUnfinished:
+		r.Unfinished++
+	}
+}
+
+// Prune removes the items that drop chooses, and unfinished files of dead processes, about which it is not asked. It is called
+// by one goroutine, with each item as it is at that moment. A build beside it loses nothing but time: what it asks for and is
+// gone is found out again.
+func (s *Store) Prune(ctx context.Context, drop func(Item) bool) (PruneReport, error) {
 	var report PruneReport
-	p := pruner{store: s, options: o, now: s.now(), report: &report}
-	kinds := []struct {
-		dir   string
-		count *int
-		also  func(path string) bool
-	}{
-		{stepsDir, &report.Records, p.drop},
-		{tocDir, &report.TOCs, nil},
-		{filesDir, &report.Memos, nil},
-	}
-	for _, k := range kinds {
-		if err := p.prune(ctx, s.path(k.dir), k.count, k.also); err != nil {
-			return report, fmt.Errorf("prune cache: %w", err)
+	p := pruner{store: s, now: s.now()}
+	err := s.eachItem(ctx, func(i Item) error {
+		if i.Kind == KindUnfinished && !p.dead(i) || i.Kind != KindUnfinished && !drop(i) {
+			return nil
 		}
+		err := os.Remove(s.path(i.Path))
+		if err == nil {
+			report.count(i)
+		}
+		return ignoreGone(err)
+	})
+	if err == nil {
+		err = p.names(ctx)
 	}
-	if err := p.each(factsDir, func(dir string) error { return p.prune(ctx, dir, &report.Facts, nil) }); err != nil {
-		return report, fmt.Errorf("prune cache: %w", err)
-	}
-	if err := p.each(namesDir, func(dir string) error { return p.pruneName(ctx, dir) }); err != nil {
+	if err != nil {
 		return report, fmt.Errorf("prune cache: %w", err)
 	}
 	return report, nil
@@ -90,65 +94,21 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) 
 
 // pruner carries one Prune.
 type pruner struct {
-	store   *Store
-	options PruneOptions
-	now     time.Time
-	report  *PruneReport
+	store *Store
+	now   time.Time
 }
 
-// prune removes the files of one directory that are old, unfinished for long, or wanted gone by also.
-func (p *pruner) prune(ctx context.Context, dir string, count *int, also func(path string) bool) error {
-	entries, err := os.ReadDir(dir)
+// dead reports whether an unfinished file is so old that its writer must be.
+func (p *pruner) dead(i Item) bool { return p.now.Sub(i.Used) > UnfinishedAge }
+
+// names prunes the index of names.
+func (p *pruner) names(ctx context.Context) error {
+	entries, err := os.ReadDir(p.store.path(namesDir))
 	if err != nil {
 		return ignoreGone(err)
 	}
 	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			continue
-		}
-		path := filepath.Join(dir, e.Name())
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			if p.now.Sub(info.ModTime()) > tempAge {
-				_ = os.Remove(path)
-			}
-			continue
-		}
-		if !p.options.All && !info.ModTime().Before(p.options.Before) && (also == nil || !also(path)) {
-			continue
-		}
-		if err := os.Remove(path); err != nil {
-			if err := ignoreGone(err); err != nil {
-				return err
-			}
-			continue
-		}
-		*count++
-		p.report.Bytes += info.Size()
-	}
-	return nil
-}
-
-// drop asks the caller about the record at path. One that cannot be read is dropped: it will never be read.
-func (p *pruner) drop(path string) bool {
-	r, err := p.store.get(Key(filepath.Base(path)), time.Time{})
-	if err != nil {
-		return errors.Is(err, ErrDamaged)
-	}
-	return p.options.Drop != nil && p.options.Drop(r)
-}
-
-// each calls prune for each directory below dir.
-func (p *pruner) each(dir string, prune func(dir string) error) error {
-	entries, err := os.ReadDir(p.store.path(dir))
-	if err != nil {
-		return ignoreGone(err)
-	}
-	for _, e := range entries {
-		if err := prune(p.store.path(dir, e.Name())); err != nil {
+		if err := p.pruneName(ctx, p.store.path(namesDir, e.Name())); err != nil {
 			return err
 		}
 	}

@@ -39,25 +39,23 @@ func fill(t *testing.T, s *Store, name string, used time.Time) {
 
 func TestPrune(t *testing.T) {
 	tests := []struct {
-		name    string
-		options func(s *Store) PruneOptions
-		want    PruneReport // without Bytes
-		old     bool        // the old record remains
-		new     bool        // the new record remains
+		name string
+		drop func(*Store, Item) bool
+		want PruneReport // without Bytes
+		old  bool        // the old record remains
+		new  bool        // the new record remains
 	}{
-		{"nothing", func(*Store) PruneOptions { return PruneOptions{} }, PruneReport{}, true, true},
-		{"before", func(s *Store) PruneOptions { return PruneOptions{Before: s.now().Add(-time.Hour)} }, PruneReport{Records: 1, Facts: 1, TOCs: 1, Memos: 1}, false, true},
-		{"all", func(*Store) PruneOptions { return PruneOptions{All: true} }, PruneReport{Records: 2, Facts: 2, TOCs: 2, Memos: 2}, false, false},
-		{"dropped", func(*Store) PruneOptions {
-			return PruneOptions{Drop: func(r *Record) bool { return r.Name == "new" }}
-		}, PruneReport{Records: 1}, true, false},
+		{"nothing", func(*Store, Item) bool { return false }, PruneReport{}, true, true},
+		{"before", func(s *Store, i Item) bool { return i.Used.Before(s.now().Add(-time.Hour)) }, PruneReport{Records: 1, Facts: 1, TOCs: 1, Memos: 1}, false, true},
+		{"all", func(*Store, Item) bool { return true }, PruneReport{Records: 2, Facts: 2, TOCs: 2, Memos: 2}, false, false},
+		{"one", func(_ *Store, i Item) bool { return i.Kind == KindRecord && i.Key() == keyOf("new") }, PruneReport{Records: 1}, true, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := openTest(t)
 			fill(t, s, "old", s.now().Add(-2*time.Hour))
 			fill(t, s, "new", s.now())
-			report, err := s.Prune(t.Context(), tt.options(s))
+			report, err := s.Prune(t.Context(), func(i Item) bool { return tt.drop(s, i) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,10 +76,12 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+func all(Item) bool { return true }
+
 func TestPruneLeavesNoEmptyDirectories(t *testing.T) {
 	s := openTest(t)
 	fill(t, s, "a", s.now())
-	if _, err := s.Prune(t.Context(), PruneOptions{All: true}); err != nil {
+	if _, err := s.Prune(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
 	if left := list(t, s.path(namesDir)); len(left) > 0 {
@@ -93,12 +93,10 @@ func TestPruneLeavesNoEmptyDirectories(t *testing.T) {
 	}
 }
 
-func TestPruneDamageAndLeftovers(t *testing.T) {
+func TestPruneLeftovers(t *testing.T) {
 	s := openTest(t)
 	put(t, s, testRecord("good"))
-	put(t, s, testRecord("bad"))
-	write(t, s.path(stepsDir, string(keyOf("bad"))), []byte("x"))
-	for name, age := range map[string]time.Duration{"live": time.Minute, "dead": 2 * tempAge} {
+	for name, age := range map[string]time.Duration{"live": time.Minute, "dead": 2 * UnfinishedAge} {
 		path := s.path(stepsDir, tempPrefix+name)
 		write(t, path, nil)
 		then := s.now().Add(-age)
@@ -106,16 +104,47 @@ func TestPruneDamageAndLeftovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	report, err := s.Prune(t.Context(), PruneOptions{})
+	report, err := s.Prune(t.Context(), func(Item) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Records != 1 {
-		t.Errorf("%d records pruned, want the damaged one", report.Records)
+	if report.Unfinished != 1 || report.Records != 0 {
+		t.Errorf("%+v", report)
 	}
 	want := []string{tempPrefix + "live", string(keyOf("good"))}
 	if diff := cmp.Diff(want, list(t, s.path(stepsDir))); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestItems(t *testing.T) {
+	s := openTest(t)
+	then := s.now().Add(-time.Hour).Truncate(time.Second)
+	fill(t, s, "a", then)
+	write(t, s.path(tocDir, tempPrefix+"1"), nil)
+	items, err := s.Items(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := make(map[Kind]int)
+	for _, i := range items {
+		kinds[i.Kind]++
+		if i.Kind != KindUnfinished && (!i.Used.Equal(then) || i.Bytes == 0) {
+			t.Errorf("%+v", i)
+		}
+		if name, err := s.Context(i); i.Kind == KindFiles && (name != "/a" || err != nil) {
+			t.Errorf("memo of %q, %v", name, err)
+		}
+	}
+	want := map[Kind]int{KindRecord: 1, KindFact: 1, KindTOC: 1, KindFiles: 1, KindUnfinished: 1}
+	if diff := cmp.Diff(want, kinds); diff != "" {
+		t.Error(diff)
+	}
+	if r, err := s.Peek(keyOf("a")); err != nil || !r.Used.Equal(then) {
+		t.Errorf("peek: %+v, %v", r, err)
+	}
+	if r, err := s.Peek(keyOf("a")); err != nil || !r.Used.Equal(then) {
+		t.Errorf("peek marked the record used: %+v, %v", r, err)
 	}
 }
 
@@ -156,7 +185,7 @@ func TestCancelled(t *testing.T) {
 	fill(t, s, "a", s.now())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Prune(ctx, PruneOptions{All: true}); !errors.Is(err, context.Canceled) {
+	if _, err := s.Prune(ctx, all); !errors.Is(err, context.Canceled) {
 		t.Errorf("prune: %v", err)
 	}
 	for _, err := range s.Records(ctx) {

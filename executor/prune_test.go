@@ -141,3 +141,43 @@ func TestLifeSigns(t *testing.T) {
 		t.Errorf("got %v, %v", last, committed)
 	}
 }
+
+func TestInventory(t *testing.T) {
+	s := newStore(t)
+	makeLayer(t, s, "app", func(dir string) {
+		if err := os.WriteFile(dir+"/file", make([]byte, 100_000), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
+	prepare(t, s, "base")
+	dead := prepare(t, s, "base")
+	dead.lock.Close() // as the end of its process does
+	dead.lock = nil
+	layers, err := s.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, l := range layers {
+		names[l.Name] = time.Since(l.Used) < time.Minute && !l.Attached
+	}
+	if len(names) != 2 || !names["app"] || !names["base"] {
+		t.Errorf("layers are %+v", layers)
+	}
+	if n, err := s.Measure(t.Context(), "app"); err != nil || n < 100_000 || n > 200_000 {
+		t.Errorf("app takes %d, %v", n, err)
+	}
+	if _, err := s.Measure(t.Context(), "../x"); err == nil {
+		t.Error("a name that leads out is measured")
+	}
+	unfinished, err := s.Unfinished(t.Context())
+	live := 0
+	for _, u := range unfinished {
+		if u.Live {
+			live++
+		}
+	}
+	if err != nil || len(unfinished) != 2 || live != 1 {
+		t.Errorf("%+v, %v", unfinished, err)
+	}
+}

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/ocibuild/ocibuild/image/usage"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -68,9 +71,12 @@ func (s *Store) Compress(ctx context.Context, layer ocispec.Descriptor, c Compre
 	return layer, nil
 }
 
+// compressedDir remembers compressions: a file each, with the descriptor.
+const compressedDir = "cache/blobs"
+
 // compressed finds the remembered form, if it is still there.
 func (s *Store) compressed(name string) (ocispec.Descriptor, bool) {
-	desc, err := readMemo(s.path("cache", "blobs", name))
+	desc, err := readMemo(s.path(compressedDir, name))
 	if err != nil {
 		return ocispec.Descriptor{}, false
 	}
@@ -94,7 +100,7 @@ func (s *Store) rememberCompressed(name string, desc ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	dir := s.path("cache", "blobs")
+	dir := s.path(compressedDir)
 	return s.explain("remember compressed layer", s.disk.replace(dir, dir+"/"+name, text))
 }
 
@@ -123,34 +129,52 @@ func (s *Store) compressBlob(ctx context.Context, layer ocispec.Descriptor, c Co
 	return out.Commit(ocispec.Descriptor{})
 }
 
-// compressedLayer is one remembered compression.
-type compressedLayer struct {
-	path       string
-	layer      digest.Digest
-	compressed ocispec.Descriptor
+// CompressedLayer is one remembered compression.
+type CompressedLayer struct {
+	Path  string        // of what remembers it, within the store
+	Layer digest.Digest // uncompressed
+	Blob  digest.Digest
+	Bytes int64 // what the memory of it takes on the disk, without the blob
+	Used  time.Time
 }
 
-func (s *Store) compressedLayers() ([]compressedLayer, error) {
-	dir := s.path("cache", "blobs")
-	entries, err := os.ReadDir(dir)
+// CompressedLayers lists what Compress remembers. What cannot be read is left
+// out: it is as good as forgotten.
+func (s *Store) CompressedLayers() ([]CompressedLayer, error) {
+	entries, err := os.ReadDir(s.path(compressedDir))
 	if err != nil {
 		return nil, err
 	}
-	var list []compressedLayer
+	var list []CompressedLayer
 	for _, e := range entries {
-		hex, how, _ := strings.Cut(e.Name(), ".")
-		algorithm, level, _ := strings.Cut(how, "-")
-		_, err := strconv.Atoi(level)
-		d := digest.NewDigestFromEncoded(digest.SHA256, hex)
-		if err != nil || algorithm == "" || d.Validate() != nil {
+		d, ok := compressedName(e.Name())
+		info, err := e.Info()
+		if !ok || err != nil {
 			continue
 		}
-		path := dir + "/" + e.Name()
-		if desc, err := readMemo(path); err == nil {
-			list = append(list, compressedLayer{path, d, desc})
+		path := filepath.Join(compressedDir, e.Name())
+		if desc, err := readMemo(s.path(path)); err == nil {
+			list = append(list, CompressedLayer{path, d, desc.Digest, usage.Of(info), s.lastUse(desc.Digest, info.ModTime())})
 		}
 	}
 	return list, nil
+}
+
+// lastUse is that of a blob, or other if there is none.
+func (s *Store) lastUse(d digest.Digest, other time.Time) time.Time {
+	if info, err := os.Lstat(s.blobPath(d)); err == nil && info.ModTime().After(other) {
+		return info.ModTime()
+	}
+	return other
+}
+
+// compressedName reads the name of a file that remembers a compression.
+func compressedName(name string) (layer digest.Digest, ok bool) {
+	hex, how, _ := strings.Cut(name, ".")
+	algorithm, level, _ := strings.Cut(how, "-")
+	_, err := strconv.Atoi(level)
+	layer = digest.NewDigestFromEncoded(digest.SHA256, hex)
+	return layer, err == nil && algorithm != "" && layer.Validate() == nil
 }
 
 // PortableOptions says how Portable compresses.

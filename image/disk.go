@@ -204,6 +204,13 @@ func (d disk) remove(path string) error {
 	return os.Remove(path)
 }
 
+func (d disk) removeAll(path string) error {
+	if err := d.ask(opRemove, path); err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
 // replace makes path a file with that content, durably and in one step.
 func (d disk) replace(tempDir, path string, content []byte) error {
 	if err := d.replaceWith(tempDir, path, content, d.sync); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,40 +47,91 @@ func (l *Lease) Release() {
 	_ = l.file.Close()
 }
 
+// LiveLease is a lease that some process holds.
+type LiveLease struct {
+	Began   time.Time
+	Process int // in the process namespace that it was taken in
+}
+
+// Leases lists the leases that are held, the oldest first.
+func (s *Store) Leases() ([]LiveLease, error) {
+	var list []LiveLease
+	err := s.eachLease(func(path string, dead bool) error {
+		if l, ok := readLease(path); ok && !dead {
+			list = append(list, l)
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b LiveLease) int { return a.Began.Compare(b.Began) })
+	return list, err
+}
+
+// InUseSince is the moment from which on everything used is in use: the start of
+// the oldest live lease, or now.
+func (s *Store) InUseSince() (time.Time, error) {
+	start := s.now()
+	live, err := s.Leases()
+	if len(live) > 0 && live[0].Began.Before(start) {
+		start = live[0].Began
+	}
+	return s.coarse(start), err
+}
+
 // cutoff is the moment from which on used blobs are kept: start or the start
 // of the oldest live lease. Leases of dead processes are removed.
 func (s *Store) cutoff(start time.Time) (time.Time, error) {
+	err := s.eachLease(func(path string, dead bool) error {
+		if dead {
+			return ignoreGone(s.disk.remove(path))
+		}
+		if l, ok := readLease(path); ok && l.Began.Before(start) {
+			start = l.Began
+		}
+		return nil
+	})
+	return start, err
+}
+
+// eachLease calls fn for the file of every lease; a dead one is locked meanwhile.
+func (s *Store) eachLease(fn func(path string, dead bool) error) error {
 	dir := s.path("locks", "leases")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return start, fmt.Errorf("list leases: %w", err)
+		return fmt.Errorf("list leases: %w", err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if f, ok := takeIdle(path); ok {
-			err := s.disk.remove(path)
+		f, dead := takeIdle(path)
+		err := fn(path, dead)
+		if dead {
 			f.Close()
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return start, fmt.Errorf("remove dead lease: %w", err)
-			}
-			continue
 		}
-		if begun, ok := leaseStart(path); ok && begun.Before(start) {
-			start = begun
+		if err != nil {
+			return fmt.Errorf("look at lease %s: %w", e.Name(), err)
 		}
 	}
-	return start, nil
+	return nil
 }
 
-func leaseStart(path string) (time.Time, bool) {
+func readLease(path string) (l LiveLease, ok bool) {
 	line, err := os.ReadFile(path)
 	if err != nil {
-		return time.Time{}, false
+		return l, false
 	}
-	first, _, _ := strings.Cut(string(line), " ")
+	first, rest, _ := strings.Cut(string(line), " ")
 	n, err := strconv.ParseInt(first, 10, 64)
 	if err != nil {
-		return time.Time{}, false
+		return l, false
 	}
-	return time.Unix(0, n), true
+	l.Began = time.Unix(0, n)
+	l.Process, _ = strconv.Atoi(strings.TrimSpace(rest))
+	return l, true
+}
+
+// ignoreGone drops the error of a file that something else removed first.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

@@ -115,6 +115,7 @@ func (s *Store) tableSummaries(ctx context.Context, m *memo) ([]Summary, error) 
 			at = len(list)
 			place[e.Descriptor.Digest] = at
 			list = append(list, m.summarise(ctx, e.Descriptor))
+			list[at].Listed = true
 		}
 		if !e.Ref.IsZero() {
 			list[at].Refs = append(list[at].Refs, e.Ref)

@@ -134,7 +134,7 @@ func stillNamed(f *os.File, path string) bool {
 // takeIdle opens and locks an existing file that nobody has locked.
 func takeIdle(path string) (f *os.File, ok bool) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		f, err = os.Open(path)
 	}
 	if err != nil {

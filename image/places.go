@@ -125,6 +125,10 @@ func (s *Store) refresh(path string) error {
 // registry.
 func (s *Store) UseAnywhere(d digest.Digest) bool { return s.Use(d) || s.useAway(d) }
 
+// HasAnywhere is Has that is content with a blob which is known to be at a
+// registry.
+func (s *Store) HasAnywhere(d digest.Digest) bool { return s.there(d) || s.away(d) }
+
 // useAway reports whether a blob is known to be at a registry, and keeps a
 // prune from forgetting that.
 func (s *Store) useAway(d digest.Digest) bool {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocibuild/ocibuild/image/usage"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -18,14 +19,19 @@ import (
 // PruneOptions says what Prune may remove. The zero value lets it remove what
 // no name reaches.
 type PruneOptions struct {
-	// All removes the names too, and with them the images.
-	All bool
+	// All removes the names too, and with them the images. Untag chooses names:
+	// it is asked about every entry of the table.
+	All   bool
+	Untag func(Reference) bool
 
 	// Keep are blobs that stay although nothing names them: those of cache
 	// records. KeepMore is asked for more of them once Prune knows which
 	// leases live, so that a record written meanwhile is not left out.
 	Keep     []digest.Digest
 	KeepMore func(context.Context) ([]digest.Digest, error)
+
+	// Forget chooses compressed forms of layers that go though the layers stay.
+	Forget func(CompressedLayer) bool
 
 	// Until keeps everything used at that time or later. Zero: no limit.
 	Until time.Time
@@ -35,7 +41,8 @@ type PruneOptions struct {
 type PruneReport struct {
 	Untagged []Ref
 	Deleted  []digest.Digest
-	Bytes    int64
+	Leftover int   // files that interrupted programs had left
+	Bytes    int64 // what all of it took on the disk
 }
 
 // Prune removes what nothing needs; the package comment says what is kept. It
@@ -143,7 +150,7 @@ func (p *pruning) keepMore(ctx context.Context) ([]digest.Digest, error) {
 func (p *pruning) table(ctx context.Context) (entries []ocispec.Descriptor, err error) {
 	err = p.store.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
 		before := len(index.Manifests)
-		if p.options.All {
+		if p.options.All || p.options.Untag != nil {
 			index.Manifests = slices.DeleteFunc(index.Manifests, p.untag)
 		}
 		entries = index.Manifests
@@ -153,11 +160,15 @@ func (p *pruning) table(ctx context.Context) (entries []ocispec.Descriptor, err 
 }
 
 func (p *pruning) untag(m ocispec.Descriptor) bool {
+	ref, named := entryRef(m)
+	if !p.options.All && !p.options.Untag(Reference{ref, withoutName(m)}) {
+		return false
+	}
 	info, err := os.Stat(p.store.blobPath(m.Digest))
 	if err == nil && !info.ModTime().Before(p.limit) {
 		return false
 	}
-	if ref, ok := entryRef(m); ok {
+	if named {
 		p.report.Untagged = append(p.report.Untagged, ref)
 	}
 	return true
@@ -215,59 +226,88 @@ func (p *pruning) markPlaced(ctx context.Context) error {
 // markCompressed keeps the compressed forms of the layers that stay, and
 // forgets those of others.
 func (p *pruning) markCompressed() error {
-	memos, err := p.store.compressedLayers()
+	memos, err := p.store.CompressedLayers()
 	if err != nil {
 		return err
 	}
 	for _, m := range memos {
-		if p.keep[m.layer] {
-			p.keep[m.compressed.Digest] = true
+		keep := p.keep[m.Layer] && (p.options.Forget == nil || !p.options.Forget(m))
+		if keep || !m.Used.Before(p.limit) {
+			p.keep[m.Blob] = p.keep[m.Blob] || p.keep[m.Layer]
 			continue
 		}
-		if info, err := os.Stat(m.path); err != nil || !info.ModTime().Before(p.limit) {
+		if err := p.store.disk.remove(p.store.path(m.Path)); err != nil {
+			if err := ignoreGone(err); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := p.store.disk.remove(m.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.report.Bytes += m.Bytes
+	}
+	return nil
+}
+
+// sweepBatch is how many blobs are discarded while others wait for the sweep
+// lock.
+const sweepBatch = 64
+
+func (p *pruning) sweep(ctx context.Context) error {
+	var batch []blobFile
+	err := p.store.eachBlob(func(b blobFile) error {
+		if p.keep[b.digest] || !b.info.ModTime().Before(p.limit) {
+			return nil
+		}
+		if batch = append(batch, b); len(batch) < sweepBatch {
+			return nil
+		}
+		err := p.discard(ctx, batch)
+		batch = batch[:0]
+		return err
+	})
+	if err != nil || len(batch) == 0 {
+		return err
+	}
+	return p.discard(ctx, batch)
+}
+
+func (p *pruning) discard(ctx context.Context, batch []blobFile) error {
+	unlock, err := p.store.lock(ctx, lockSweep)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, b := range batch {
+		gone, err := p.store.discardLocked(b.digest, p.limit)
+		if gone {
+			p.report.Deleted = append(p.report.Deleted, b.digest)
+			p.report.Bytes += usage.Of(b.info)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *pruning) sweep(ctx context.Context) error {
-	return p.store.eachBlob(func(b blobFile) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if p.keep[b.digest] || !b.info.ModTime().Before(p.limit) {
-			return nil
-		}
-		gone, err := p.store.discard(ctx, b.digest, p.limit)
-		if gone {
-			p.report.Deleted = append(p.report.Deleted, b.digest)
-			p.report.Bytes += b.info.Size()
-		}
-		return err
-	})
-}
-
-// discard removes a blob unless it was used at limit or later. The time is
-// looked at when the blob has left its place: a use is seen here or finds it
-// gone, and then waits for the lock.
+// discard removes a blob unless it was used at limit or later.
 func (s *Store) discard(ctx context.Context, d digest.Digest, limit time.Time) (gone bool, err error) {
 	unlock, err := s.lock(ctx, lockSweep)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
+	return s.discardLocked(d, limit)
+}
+
+// discardLocked is discard for who holds the sweep lock. The time is looked at
+// when the blob has left its place: a use is seen here or finds it gone, and then
+// waits for the lock.
+func (s *Store) discardLocked(d digest.Digest, limit time.Time) (gone bool, err error) {
 	trash := s.trashPath(d)
 	if err := s.disk.rename(s.blobPath(d), trash); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		return false, err
+		return false, ignoreGone(err)
 	}
-	info, err := os.Stat(trash)
+	info, err := os.Lstat(trash)
 	if err != nil {
 		return false, err
 	}
@@ -305,41 +345,74 @@ func (s *Store) emptyTrash(ctx context.Context) error {
 // tidy removes what dead processes left: temporary files, parts of blobs, and
 // locks that nobody holds.
 func (p *pruning) tidy() error {
-	old := func(info fs.FileInfo) bool { return info.ModTime().Before(p.limit) }
-	for _, dir := range []string{"ingest", "cache/blobs"} {
-		if err := p.removeIdle(dir, tempPrefix, old); err != nil {
+	for _, at := range []struct{ dir, prefix string }{
+		{"ingest", tempPrefix}, {"ingest", partPrefix}, {compressedDir, tempPrefix}, {"locks", lockPrefix},
+	} {
+		if err := p.removeIdle(at.dir, at.prefix); err != nil {
 			return err
 		}
 	}
-	if err := p.removeIdle("ingest", partPrefix, old); err != nil {
-		return err
-	}
-	return p.removeIdle("locks", lockPrefix, func(fs.FileInfo) bool { return true })
+	return nil
 }
 
-// removeIdle removes the files that nobody has locked and old accepts.
-func (p *pruning) removeIdle(dir, prefix string, old func(fs.FileInfo) bool) error {
+// removeIdle removes the files of that prefix that nobody has locked; all but locks
+// only if they are old, for temporary ones of other packages are not locked.
+func (p *pruning) removeIdle(dir, prefix string) error {
 	entries, err := os.ReadDir(p.store.path(dir))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		path := filepath.Join(p.store.path(dir), e.Name())
 		if !strings.HasPrefix(e.Name(), prefix) {
 			continue
 		}
-		f, ok := takeIdle(path)
-		if !ok {
-			continue
+		path := filepath.Join(p.store.path(dir), e.Name())
+		if e.IsDir() {
+			err = p.removeOldDir(path)
+		} else {
+			err = p.removeIdleFile(path, prefix != lockPrefix)
 		}
-		info, err := f.Stat()
-		if err == nil && old(info) && stillNamed(f, path) {
-			err = p.store.disk.remove(path)
-		}
-		f.Close()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := ignoreGone(err); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (p *pruning) removeIdleFile(path string, temporary bool) error {
+	f, ok := takeIdle(path)
+	if !ok {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || temporary && !info.ModTime().Before(p.limit) || !stillNamed(f, path) {
+		return err
+	}
+	if err := p.store.disk.remove(path); err != nil {
+		return err
+	}
+	p.report.Bytes += usage.Of(info)
+	if temporary {
+		p.report.Leftover++
+	}
+	return nil
+}
+
+// removeOldDir removes a temporary directory of an ended build.
+func (p *pruning) removeOldDir(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.ModTime().Before(p.limit) {
+		return err
+	}
+	var m usage.Meter
+	if err := m.Tree(context.Background(), dir); err != nil {
+		return err
+	}
+	if err := p.store.disk.removeAll(dir); err != nil {
+		return err
+	}
+	p.report.Leftover++
+	p.report.Bytes += m.Bytes
 	return nil
 }

@@ -158,6 +158,9 @@ func beginsDocument(path string) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(head[:n]), []byte("{"))
 }
 
+// Has reports whether the store has a blob. Unlike Use it leaves no mark.
+func (s *Store) Has(d digest.Digest) bool { return s.there(d) }
+
 // there reports whether a blob is in the store, wherever a prune may just have
 // put it, and leaves no mark.
 func (s *Store) there(d digest.Digest) bool {

@@ -132,7 +132,7 @@ func isDir(path string) bool {
 // system has.
 func firstStranger(names []string) string {
 	ours := []string{
-		"blobs", "ingest", "trash", "locks", "cache", "snapshots", formatFile,
+		"blobs", "ingest", "trash", "locks", "cache", "snapshots", "mounts", QuarantineDir, formatFile, ConfigFile,
 		ocispec.ImageIndexFile, "lost+found",
 	}
 	for _, name := range names {

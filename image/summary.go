@@ -18,6 +18,9 @@ type Summary struct {
 	// Refs are the names in the order of their full text; none for an image
 	// that no name leads to.
 	Refs []Ref
+	// Listed says that the reference table has the image, with a name or without:
+	// no prune takes it.
+	Listed bool
 	// IsIndex says that Descriptor is an index. It may name images that are
 	// not in the store: those of other platforms that were not fetched.
 	IsIndex bool
@@ -218,4 +221,29 @@ func (s *Summary) addAbsent(desc ocispec.Descriptor) {
 		m.Platform = *desc.Platform
 	}
 	s.Members = append(s.Members, m)
+}
+
+// Role tells what a blob is to the image: "index", "manifest", "config" or "layer";
+// empty for a blob that is not of it.
+func (s *Summary) Role(d digest.Digest) string {
+	for _, b := range s.documents {
+		if b.Digest == d {
+			return "index"
+		}
+	}
+	for _, m := range s.Members {
+		if m.Descriptor.Digest == d {
+			return "manifest"
+		}
+		for i, b := range m.Blobs() {
+			switch {
+			case b.Digest != d:
+			case i == 0:
+				return "config"
+			default:
+				return "layer"
+			}
+		}
+	}
+	return ""
 }

@@ -669,7 +669,7 @@ func TestPrune(t *testing.T) {
 	checkout(t, c, s.URL+"/r.git#v1")
 	prune := func(before time.Time) PruneReport {
 		t.Helper()
-		r, err := Prune(context.Background(), c.o.Dir, lock, before)
+		r, err := Prune(context.Background(), c.o.Dir, lock, func(k Kept) bool { return k.Used.Before(before) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -684,6 +684,14 @@ func TestPrune(t *testing.T) {
 	}
 	if err := os.MkdirAll(filepath.Join(c.o.Dir, "work/dead/x"), 0o700); err != nil {
 		t.Fatal(err)
+	}
+	kept, err := List(c.o.Dir)
+	if err != nil || len(kept) != 3 || kept[0].Used.Before(begin) {
+		t.Errorf("kept: %+v, %v", kept, err)
+	}
+	working, err := ListWork(c.o.Dir)
+	if err != nil || len(working) != 2 || working[0].Live == working[1].Live {
+		t.Errorf("working: %+v, %v", working, err)
 	}
 	places, _ := filepath.Glob(filepath.Join(c.o.Dir, "trees/*"))
 	unlock, _ := lock.TryLock(placeOf(c.o.Dir, treesDir, filepath.Base(places[0])).lock, false)

@@ -76,6 +76,7 @@ func buildDescription() *command {
 			{"ocibuild --print-graph . | dot -Tsvg > graph.svg", "what would be built, and on what it depends"},
 		},
 		enters: true,
+		grows:  true,
 		make:   func() verb { return &buildCommand{} },
 	}
 }

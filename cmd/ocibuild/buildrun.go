@@ -41,6 +41,10 @@ func (c *buildCommand) build(ctx context.Context, w *workshop, src *source) erro
 	b, show := w.builder, w.show
 	var warned notes
 	b.Events = warned.tee(show.event)
+	s.keeper.silent = c.progress == "quiet"
+	if d, ok := show.(*jsonDisplay); ok {
+		s.keeper.say = d.notice
+	}
 	var done *built
 	err := fetchContexts(ctx, w, c.contexts)
 	if err == nil {
@@ -74,6 +78,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	if err != nil {
 		return nil, err
 	}
+	s.keep(result.Image.Digest)
 	done := &built{result: result, tags: result.Tags}
 	for _, o := range c.outputs {
 		if err := o.write(ctx, s, b, done, show); err != nil {

@@ -34,7 +34,9 @@ type command struct {
 	// enters says that the verb touches files whose owners differ from the
 	// user, so that an ordinary user needs a user namespace for it.
 	enters bool
-	make   func() verb
+	// grows says that the verb adds to the store, which is kept below its limit then.
+	grows bool
+	make  func() verb
 	// subs are the verbs of a group, whose names begin with the group's. A group
 	// has no make.
 	subs []*command
@@ -46,7 +48,7 @@ type example struct{ line, does string }
 type invocation struct {
 	command *command
 	verb    verb
-	root    string
+	globals globals
 	args    []string
 }
 
@@ -78,8 +80,8 @@ func parse(args []string, io *stdio) (*invocation, error) {
 		return nil, err
 	}
 	inv := &invocation{command: cmd, verb: cmd.make()}
-	fs := flagSet(cmd, inv.verb, &inv.root)
-	inv.root = root
+	fs := flagSet(cmd, inv.verb, &inv.globals)
+	inv.globals.root = root
 	if err := fs.Parse(args); err != nil {
 		return nil, flagError(cmd, fs, err)
 	}
@@ -186,13 +188,19 @@ func unknownVerb(word string, all []*command) error {
 	return &usageError{msg: msg, hint: "`ocibuild help` lists the verbs"}
 }
 
+// globals are the values of flags that are no verb's own.
+type globals struct{ root, storeMax string }
+
 // flagSet declares the flags of a command: its own and the global ones.
-func flagSet(cmd *command, v verb, root *string) *pflag.FlagSet {
+func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
 	fs.SortFlags = true
 	fs.Usage = func() {}
 	v.Flags(fs)
-	fs.StringVar(root, "root", "", "keep images and the build cache in this `DIR` (default $OCIBUILD_ROOT, /var/lib/ocibuild for root, ~/.local/share/ocibuild for others)")
+	if cmd.grows {
+		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes (default $"+limitVariable+", the store's config file, or none)")
+	}
+	fs.StringVar(&g.root, "root", "", "keep images and the build cache in this `DIR` (default $OCIBUILD_ROOT, /var/lib/ocibuild for root, ~/.local/share/ocibuild for others)")
 	return fs
 }
 

@@ -88,7 +88,14 @@ func TestParseErrors(t *testing.T) {
 		{"history", []string{"one IMAGE is missing"}},
 		{"history a b", []string{"want one IMAGE, got a b"}},
 		{"prune", []string{"no terminal to ask on", "--force"}},
-		{"prune x", []string{"no arguments"}},
+		{"prune x", []string{`unknown area "x"`, "snapshots"}},
+		{"prune imges", []string{"did you mean images?"}},
+		{"prune -f --cache images", []string{"exclude each other"}},
+		{"prune -f cache --filter label=a", []string{"only images have labels"}},
+		{"prune -f --filter until=soon", []string{"soon", "24h"}},
+		{"prune -f --filter untill=1h", []string{"did you mean until?"}},
+		{"prune -f --filter until", []string{"KEY=VALUE"}},
+		{"prune -f --keep-storage much", []string{"--keep-storage", "20GB"}},
 		{"save", []string{"an IMAGE is missing"}},
 		{"save --format zip x", []string{"docker and oci"}},
 		{"load x.tar", []string{"no arguments", "-i"}},
@@ -153,7 +160,7 @@ func TestRootFlagBeforeAndAfterTheVerb(t *testing.T) {
 	for _, line := range []string{"--root /x images", "--root=/x images", "images --root /x", "images --root=/x"} {
 		io, _, _ := testIO(nil)
 		inv, err := parse(strings.Fields(line), io)
-		if err != nil || inv.root != "/x" || inv.command.name != "images" {
+		if err != nil || inv.globals.root != "/x" || inv.command.name != "images" {
 			t.Errorf("%q: %+v %v", line, inv, err)
 		}
 	}
@@ -185,7 +192,7 @@ func TestStoreRoot(t *testing.T) {
 	}
 	io, _, _ := testIO(nil)
 	io.uid = 1000
-	if _, err := newSession(io, "").root(); exitCode(err) != exitUsage {
+	if _, err := newSession(io, globals{}).root(); exitCode(err) != exitUsage {
 		t.Errorf("no home: %v", err)
 	}
 }
@@ -307,8 +314,7 @@ func TestHelp(t *testing.T) {
 
 // checkFlags wants a sentence for every flag and a name for every value.
 func checkFlags(t *testing.T, c *command) {
-	var root string
-	flagSet(c, c.make(), &root).VisitAll(func(f *pflag.Flag) {
+	flagSet(c, c.make(), &globals{}).VisitAll(func(f *pflag.Flag) {
 		name, usage := pflag.UnquoteUsage(f)
 		if usage == "" {
 			t.Errorf("--%s has no help", f.Name)

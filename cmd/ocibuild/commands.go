@@ -6,7 +6,7 @@ func commands() []*command {
 		buildDescription(), lintDescription(),
 		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), resolveDescription(), existsDescription(),
 		lsDescription(), catDescription(), diffDescription(), verifyDescription(), mountDescription(), umountDescription(),
-		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(),
+		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(), dfDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),
 		mutateDescription(), rebaseDescription(), manifestDescription(), layerDescription(), fsckDescription(), versionDescription(), helpDescription(),

@@ -143,8 +143,7 @@ func writeHelp(w io.Writer, c *command) error {
 		b.WriteString(" " + c.args)
 	}
 	fmt.Fprintf(&b, "\n\n%s\n\nFlags:\n", wrap(c.long, 80, ""))
-	var root string
-	flagSet(c, c.make(), &root).VisitAll(func(f *pflag.Flag) { writeFlag(&b, f) })
+	flagSet(c, c.make(), &globals{}).VisitAll(func(f *pflag.Flag) { writeFlag(&b, f) })
 	if len(c.examples) > 0 {
 		b.WriteString("\nExamples:\n")
 		for _, e := range c.examples {

@@ -37,6 +37,7 @@ func importDescription() *command {
 			{`ocibuild import -c 'CMD ["/bin/sh"]' -c 'ENV LANG=C.UTF-8' ./rootfs tools:v1`, "of a directory"},
 		},
 		enters: true,
+		grows:  true,
 		make:   func() verb { return &importCommand{} },
 	}
 }
@@ -94,6 +95,7 @@ func (c *importCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	s.keep(desc.Digest)
 	if !c.ref.IsZero() {
 		if err := st.Tag(ctx, c.ref, desc); err != nil {
 			return err

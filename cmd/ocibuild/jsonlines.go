@@ -117,6 +117,15 @@ func (d *jsonDisplay) transfer(p registry.Progress) {
 
 func (d *jsonDisplay) close() {}
 
+// notice prints what is said of the store when all is done.
+func (d *jsonDisplay) notice(warning bool, text string) {
+	e := jsonEvent{Event: "freed", Text: text}
+	if warning {
+		e.Event = string(build.Warned)
+	}
+	d.write(e)
+}
+
 // fail prints the end of a build that went wrong.
 func (d *jsonDisplay) fail(err error) {
 	d.write(jsonEvent{Event: "error", Error: message(err), Hint: hint(err), ExitCode: exitCode(err)})

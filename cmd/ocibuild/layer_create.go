@@ -42,6 +42,7 @@ func layerCreateDescription() *command {
 			{"ocibuild layer create --parent 3f2a9c ./app", "on top of another layer"},
 		},
 		enters: true,
+		grows:  true,
 		make:   func() verb { return &layerCreateCommand{} },
 	}
 }

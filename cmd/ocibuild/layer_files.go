@@ -80,7 +80,8 @@ func layerImportDescription() *command {
 			{"ocibuild layer import --descriptor certs.json - < certs.tar", ""},
 			{"ocibuild layer import --digest $(cat certs.digest) --label kind=certificates certs.tar", ""},
 		},
-		make: func() verb { return &layerImportCommand{} },
+		grows: true,
+		make:  func() verb { return &layerImportCommand{} },
 	}
 }
 

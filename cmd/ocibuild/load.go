@@ -28,7 +28,8 @@ func loadDescription() *command {
 			{"ssh host docker save app:v1 | ocibuild load", ""},
 			{"ocibuild load -i app.tar --platform linux/arm64", "of an archive for several platforms"},
 		},
-		make: func() verb { return &loadCommand{} },
+		grows: true,
+		make:  func() verb { return &loadCommand{} },
 	}
 }
 
@@ -71,6 +72,10 @@ func (c *loadCommand) Run(ctx context.Context, s *session) error {
 	loaded, err := st.Load(ctx, plain, image.LoadOptions{Platforms: c.platforms.want})
 	if err != nil {
 		return archiveError(err)
+	}
+	s.keeper.silent = c.quiet
+	for _, l := range loaded {
+		s.keep(l.Descriptor.Digest)
 	}
 	return c.print(ctx, s, st, loaded)
 }

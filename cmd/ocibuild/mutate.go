@@ -32,7 +32,8 @@ func mutateDescription() *command {
 			{"ocibuild mutate -t app:small --squash app:v1", "one layer, without what later layers have deleted"},
 			{"ocibuild mutate -t app:v2 -c 'HEALTHCHECK NONE' app:v1", "what a Dockerfile says"},
 		},
-		make: func() verb { return &mutateCommand{} },
+		grows: true,
+		make:  func() verb { return &mutateCommand{} },
 	}
 }
 
@@ -116,6 +117,7 @@ func makeCopy(ctx context.Context, s *session, name string, want *ocispec.Platfo
 	if err != nil {
 		return missingImage(name, err)
 	}
+	s.keep(made.Digest)
 	for _, ref := range refs {
 		if err := st.Tag(ctx, ref, made); err != nil {
 			return err

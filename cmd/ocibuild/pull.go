@@ -33,7 +33,8 @@ func pullDescription() *command {
 			{"ocibuild pull --platform linux/arm64 ghcr.io/me/app:v1", "for another machine"},
 			{"ocibuild pull --all-platforms --referrers ghcr.io/me/app:v1", "everything, attestations and signatures included"},
 		},
-		make: func() verb { return &pullCommand{} },
+		grows: true,
+		make:  func() verb { return &pullCommand{} },
 	}
 }
 
@@ -69,6 +70,7 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	s.keeper.silent = c.quiet
 	lease, err := st.Lease(ctx)
 	if err != nil {
 		return err

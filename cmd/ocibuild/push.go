@@ -37,7 +37,8 @@ func pushDescription() *command {
 			{"ocibuild push --referrers ghcr.io/me/app:v1", "with the signatures that an earlier pull --referrers has brought"},
 			{"ocibuild push --platform linux/arm64 ghcr.io/me/app:v1-arm64", "the image for one platform, without the index"},
 		},
-		make: func() verb { return &pushCommand{} },
+		grows: true,
+		make:  func() verb { return &pushCommand{} },
 	}
 }
 
@@ -76,6 +77,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return missingImage(c.ref.Familiar(), err)
 	}
+	s.keeper.silent = c.quiet
 	lease, err := st.Lease(ctx)
 	if err != nil {
 		return err

@@ -28,7 +28,8 @@ func rebaseDescription() *command {
 			{"ocibuild rebase --old-base debian:12.1 --new-base debian:12.2 -t app:v2 app:v1", ""},
 			{"ocibuild rebase --new-base debian:12.3 -t app:v3 app:v2", "rebase notes the base, so it need not be named again"},
 		},
-		make: func() verb { return &rebaseCommand{} },
+		grows: true,
+		make:  func() verb { return &rebaseCommand{} },
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/build/remote"
+	"github.com/ocibuild/ocibuild/build/space"
 	"github.com/ocibuild/ocibuild/parser"
 	"github.com/opencontainers/go-digest"
 )
@@ -57,16 +58,13 @@ func remoteHint(err error) (string, bool) {
 	return "", false
 }
 
-// remoteDir is where the store keeps what builds have fetched.
-const remoteDir = "cache/remote"
-
 // remotes makes what a build fetches with. The caller closes the client.
 func (s *session) remotes(secrets map[string][]byte, agent build.SSHAgent) (remotes, error) {
 	st, err := s.store()
 	if err != nil {
 		return remotes{}, err
 	}
-	dir, err := filepath.Abs(filepath.Join(st.Root(), remoteDir))
+	dir, err := filepath.Abs(filepath.Join(st.Root(), space.RemoteDir))
 	if err != nil {
 		return remotes{}, err
 	}

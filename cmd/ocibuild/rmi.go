@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ocibuild/ocibuild/build/space"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
@@ -112,21 +113,9 @@ func removeError(err error) error {
 
 // cacheBlobs lists the blobs that the records of the build cache name.
 func cacheBlobs(ctx context.Context, s *session) ([]digest.Digest, error) {
-	c, err := s.cache()
+	memory, err := s.cache()
 	if err != nil {
 		return nil, err
 	}
-	var out []digest.Digest
-	for record, err := range c.Records(ctx) {
-		if record == nil {
-			if ctx.Err() != nil {
-				return nil, err
-			}
-			continue
-		}
-		for _, b := range record.Blobs {
-			out = append(out, b.Digest)
-		}
-	}
-	return out, nil
+	return space.Space{Cache: memory}.RecordBlobs(ctx)
 }

@@ -22,15 +22,22 @@ func run(args []string, io *stdio) int {
 	if err != nil {
 		return report(io, err)
 	}
-	s := newSession(io, inv.root)
-	if inv.command.enters {
+	s := newSession(io, inv.globals)
+	if inv.command.grows {
+		if s.keeper.limit, err = s.limit(); err != nil {
+			return report(io, err)
+		}
+	}
+	if inv.command.enters || s.keeper.limit.set() {
 		if code, done := s.enter(context.Background()); done {
 			return code
 		}
 	}
 	ctx, stop := untilSignal(context.Background(), os.Exit)
 	defer stop()
+	s.onOpen = func() error { return s.startKeeper(ctx) }
 	err = inv.verb.Run(ctx, s)
+	s.endKeeper(ctx)
 	if cause := context.Cause(ctx); cause != nil && err != nil {
 		err = cause
 	}

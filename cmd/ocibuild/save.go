@@ -32,7 +32,8 @@ func saveDescription() *command {
 			{"ocibuild save --compression zstd -o app.tar app:v1", "with compressed layers, as push sends them"},
 			{"ocibuild save --format oci -o app.tar app:v1", "for `skopeo copy oci-archive:app.tar ...`"},
 		},
-		make: func() verb { return &saveCommand{} },
+		grows: true,
+		make:  func() verb { return &saveCommand{} },
 	}
 }
 

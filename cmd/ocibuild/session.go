@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/ocibuild/ocibuild/build/space"
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
@@ -14,15 +15,18 @@ import (
 // opened when it is first asked for.
 type session struct {
 	*stdio
-	rootFlag string
-	level    executor.Level
+	rootFlag, limitFlag string
+	level               executor.Level
 	// noRun is why steps cannot run here.
 	noRun  string
 	opened *image.Store
+	// onOpen is called when the store has been opened.
+	onOpen func() error
+	keeper keeper
 }
 
-func newSession(io *stdio, root string) *session {
-	return &session{stdio: io, rootFlag: root}
+func newSession(io *stdio, g globals) *session {
+	return &session{stdio: io, rootFlag: g.root, limitFlag: g.storeMax}
 }
 
 // rootless says that an ordinary user runs the program, in a user namespace or not.
@@ -64,7 +68,10 @@ func (s *session) store() (*image.Store, error) {
 		return nil, openError(err)
 	}
 	s.opened = st
-	return st, nil
+	if s.onOpen != nil {
+		err = s.onOpen()
+	}
+	return st, err
 }
 
 // openError makes every failure to open the store a storeError.
@@ -92,6 +99,20 @@ func (s *session) snapshots() (*executor.Snapshots, error) {
 		return nil, err
 	}
 	return executor.OpenSnapshots(filepath.Join(st.Root(), "snapshots"), s.rootless())
+}
+
+// space is the store with all that is in it.
+func (s *session) space() (space.Space, error) {
+	st, err := s.store()
+	if err != nil {
+		return space.Space{}, err
+	}
+	memory, err := s.cache()
+	if err != nil {
+		return space.Space{}, err
+	}
+	snapshots, err := s.snapshots()
+	return space.Space{Images: st, Cache: memory, Snapshots: snapshots}, err
 }
 
 // client gives a registry client that tells show of its transfers.

@@ -1,0 +1,226 @@
+package space
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Collected says what Collect did.
+type Collected struct {
+	Limit int64
+	// Before and After are what the store took.
+	Before, After int64
+	Report        Report
+	// Held says what After is made of where it is more than Limit.
+	Held Held
+}
+
+// Held says why what is in a store stays there.
+type Held struct {
+	Named int64 // names lead to it
+	Made  int64 // it was to be protected
+	InUse int64 // a running build may need it, or it is mounted
+	Rest  int64 // all else
+}
+
+// Fits reports whether the store takes no more than its limit.
+func (c Collected) Fits() bool { return c.After <= c.Limit }
+
+// collectLock keeps collections apart: two of them would free twice what is needed.
+const collectLock = "collect"
+
+// maxRounds bounds how often Collect looks again because what it wanted to drop was
+// used meanwhile.
+const maxRounds = 3
+
+// Collect drops the least recently used until the store takes no more than limit.
+// Images with names, what a running build may need, and the images that hold the
+// protected blobs stay; what cannot be freed because of these is told.
+func (s Space) Collect(ctx context.Context, limit int64, protect ...digest.Digest) (Collected, error) {
+	done, err := s.collect(ctx, limit, protect)
+	if err != nil {
+		return done, fmt.Errorf("keep the store below its limit: %w", err)
+	}
+	return done, nil
+}
+
+func (s Space) collect(ctx context.Context, limit int64, protect []digest.Digest) (Collected, error) {
+	done := Collected{Limit: limit, Report: Report{Counts: make(map[Kind]int)}}
+	unlock, err := s.Images.Lock(ctx, collectLock)
+	if err != nil {
+		return done, err
+	}
+	defer unlock()
+	if done.Before, err = s.Measure(ctx); err != nil {
+		return done, err
+	}
+	done.After = done.Before
+	for range maxRounds {
+		if done.Fits() {
+			return done, nil
+		}
+		c, err := s.Census(ctx)
+		if err != nil {
+			return done, err
+		}
+		report, err := c.Plan(Options{Limit: &limit, Protect: protect}).Prune(ctx)
+		done.Report.add(report)
+		if err != nil {
+			return done, err
+		}
+		if done.After, err = s.Measure(ctx); err != nil {
+			return done, err
+		}
+		if report.Bytes == 0 {
+			break
+		}
+	}
+	if done.Fits() {
+		return done, nil
+	}
+	return done, s.explain(ctx, &done, protect)
+}
+
+// add adds what another round removed.
+func (r *Report) add(more Report) {
+	r.Untagged = append(r.Untagged, more.Untagged...)
+	r.Images = append(r.Images, more.Images...)
+	r.Blobs = append(r.Blobs, more.Blobs...)
+	for kind, n := range more.Counts {
+		r.Counts[kind] += n
+	}
+	r.Bytes += more.Bytes
+}
+
+// explain says why no more can be freed.
+func (s Space) explain(ctx context.Context, done *Collected, protect []digest.Digest) error {
+	c, err := s.Census(ctx)
+	if err != nil {
+		return err
+	}
+	done.After, done.Held = c.Held(Options{Protect: protect})
+	return nil
+}
+
+// Held says what the chosen areas (without Areas: the whole store) take, and why.
+func (c *Census) Held(o Options) (total int64, h Held) {
+	all := len(o.Areas) == 0
+	protected := c.protected(o)
+	for _, b := range c.Blobs {
+		switch {
+		case !all && !o.chooses(b.Area):
+		case c.held(b, func(at int) bool { return c.Items[at].Pin == PinName }):
+			h.Named += b.Bytes
+		case c.held(b, func(at int) bool { return protected[at] }):
+			h.Made += b.Bytes
+		case c.InUse(b):
+			h.InUse += b.Bytes
+		default:
+			h.Rest += b.Bytes
+		}
+	}
+	for _, i := range c.Items {
+		switch {
+		case !all && !o.chooses(i.Area):
+		case i.Pin == PinInUse && i.Area != Other, i.Pin == PinMounted:
+			h.InUse += i.Bytes
+		default:
+			h.Rest += i.Bytes
+		}
+	}
+	return h.Named + h.Made + h.InUse + h.Rest, h
+}
+
+// held reports whether one of the items that hold a blob is such a one.
+func (c *Census) held(b *Blob, such func(at int) bool) bool {
+	return slices.ContainsFunc(b.holders, such)
+}
+
+// The times of a Keeper: how often it looks at the free space, and how often at the
+// store itself, which is as many times what that took.
+const (
+	keepTick  = 500 * time.Millisecond
+	keepPause = 10 * time.Second
+	keepShare = 50
+)
+
+// Keeper watches a store while something fills it, and collects when it is about to
+// outgrow its limit.
+type Keeper struct {
+	space Space
+	limit int64
+	stop  context.CancelFunc
+	ended chan struct{}
+
+	total, free int64 // of the store and of its file system, when they were last looked at
+	wake        time.Time
+}
+
+// Keep starts to watch. The caller ends it with Close.
+func (s Space) Keep(ctx context.Context, limit int64) *Keeper { return s.keep(ctx, limit, keepTick) }
+
+func (s Space) keep(ctx context.Context, limit int64, tick time.Duration) *Keeper {
+	ctx, stop := context.WithCancel(ctx)
+	k := &Keeper{space: s, limit: limit, stop: stop, ended: make(chan struct{})}
+	go k.watch(ctx, tick)
+	return k
+}
+
+// Close ends the watch.
+func (k *Keeper) Close() {
+	k.stop()
+	<-k.ended
+}
+
+// watch does what it can: the collection at the end tells of errors.
+func (k *Keeper) watch(ctx context.Context, tick time.Duration) {
+	defer close(k.ended)
+	k.look(ctx)
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if k.due() {
+			k.look(ctx)
+		}
+	}
+}
+
+// due reports whether the store may have grown beyond its limit. The free space of
+// the file system is quick to ask for and sees whatever is written, by whomever; what
+// others delete there hides it, so the store itself is looked at from time to time.
+func (k *Keeper) due() bool {
+	free, err := k.space.Free()
+	if err == nil && k.total <= k.limit && k.total+k.free-free > k.limit {
+		return true
+	}
+	return !time.Now().Before(k.wake)
+}
+
+// look measures the store, and collects if that is more than the limit.
+func (k *Keeper) look(ctx context.Context) {
+	began := time.Now()
+	if free, err := k.space.Free(); err == nil {
+		k.free = free
+	}
+	if total, err := k.space.Measure(ctx); err == nil {
+		k.total = total
+	}
+	if k.total > k.limit {
+		if done, err := k.space.Collect(ctx, k.limit); err == nil {
+			k.total = done.After
+		}
+		if free, err := k.space.Free(); err == nil {
+			k.free = free
+		}
+	}
+	k.wake = time.Now().Add(max(keepPause, keepShare*time.Since(began)))
+}
