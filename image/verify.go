@@ -17,9 +17,9 @@ type Verification struct {
 	// size of all of it in the store. Absent counts manifests that an index
 	// names and the store has not, Away layers that are at registries alone.
 	Indexes, Manifests, Configs, Layers, Absent, Away int
-	Bytes                                       int64
-	Claims                                      int // how many claims were checked
-	Faults                                      []Fault
+	Bytes                                             int64
+	Claims                                            int // how many claims were checked
+	Faults                                            []Fault
 }
 
 // Verify reads an image whole and recomputes what it claims: the digest and the
