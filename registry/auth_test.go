@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -371,7 +372,7 @@ func TestSchemes(t *testing.T) {
 		{"plain on loopback", plain, false, ""},
 		{"plain allowed", plain, true, ""},
 		{"any certificate", secure, true, ""},
-		{"unknown certificate", secure, false, "unknown authority; add its authority"},
+		{"unknown certificate", secure, false, "unknown authority; put its authority"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := Options{}
@@ -432,8 +433,8 @@ func TestRegistryRestarts(t *testing.T) {
 
 // dialTo makes a client find a test server behind every name.
 func (tc *testClient) dialTo(f *fakeRegistry) {
-	for _, rt := range []http.RoundTripper{tc.verified, tc.unverified} {
-		rt.(*retryTransport).base.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+	tc.dialer = func(time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, f.Listener.Addr().String())
 		}
 	}

@@ -68,6 +68,7 @@ type download struct {
 	offset int64 // bytes given
 
 	body   io.ReadCloser
+	resp   *http.Response     // what body is of
 	cancel context.CancelFunc // ends the request behind body
 	dog    *time.Timer        // does so when no byte comes
 
@@ -102,7 +103,7 @@ func (d *download) request() error {
 		cancel()
 		return d.named(err)
 	}
-	d.body, d.cancel = resp.Body, cancel
+	d.body, d.resp, d.cancel = resp.Body, resp, cancel
 	d.dog = time.AfterFunc(d.j.c.stall, cancel)
 	d.dog.Stop()
 	if resp.StatusCode == http.StatusPartialContent {
@@ -233,6 +234,7 @@ func (d *download) end() error {
 
 // resume continues after the connection broke with err. Nil means that there is a body to read again.
 func (d *download) resume(err error) error {
+	d.j.c.distrust(d.resp)
 	d.release()
 	if d.ctx.Err() != nil {
 		return d.j.transportError(d.ctx, err)
@@ -266,6 +268,7 @@ func (d *download) resume(err error) error {
 
 // corrupt is the error for a blob that is not what its descriptor says.
 func (d *download) corrupt(format string, args ...any) error {
+	d.j.c.distrust(d.resp)
 	e := d.j.errorf("the registry, or a proxy before it, alters or has damaged content",
 		"%s: %s", d.name(), fmt.Sprintf(format, args...))
 	e.corrupt = true

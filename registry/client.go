@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
+	"github.com/ocibuild/ocibuild/registry/hosts"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
@@ -34,6 +36,8 @@ type Options struct {
 	Credentials CredentialFunc
 	// ConfigDir is the directory of Docker's config.json; empty means $DOCKER_CONFIG, else ~/.docker.
 	ConfigDir string
+	// Hosts says where registries' repositories can be had. Nil means the configuration of this machine.
+	Hosts *hosts.Config
 	// UserAgent is sent with every request; empty means "ocibuild".
 	UserAgent string
 	// Parallel bounds how many blobs move at once; 0 means 4.
@@ -62,19 +66,20 @@ type Store interface {
 
 // Client talks to registries. It is safe for concurrent use; one client for many transfers keeps its tokens and connections.
 type Client struct {
-	options    Options
-	verified   http.RoundTripper // with retries
-	unverified http.RoundTripper // the same for hosts whose certificate is not checked
-	retry      *retrier
-	config     dockerConfig
-	secrets    secrets
-	slots      *semaphore.Weighted // one for each blob that moves
-	pulling    keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
-	noting     keyedLock           // one for each list of referrers that is being added to
-	stall      time.Duration
+	options Options
+	places  *hosts.Config // where repositories can be had
+	retry   *retrier
+	config  dockerConfig
+	secrets secrets
+	slots   *semaphore.Weighted // one for each blob that moves
+	pulling keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
+	noting  keyedLock           // one for each list of referrers that is being added to
+	stall   time.Duration
+	dialer  func(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	mu    sync.Mutex
-	hosts map[string]*hostState
+	mu         sync.Mutex
+	servers    map[string]*server         // by all that is configured for them
+	transports map[string]*http.Transport // by what they have to do with certificates and time
 
 	progressMu sync.Mutex
 }
@@ -92,21 +97,32 @@ func New(o Options) *Client {
 		config:  dockerConfig{dir: o.ConfigDir},
 		slots:   semaphore.NewWeighted(int64(o.Parallel)),
 		stall:   stallTimeout,
-		hosts:   map[string]*hostState{},
+		dialer:  dialer,
+		places:  o.Hosts,
+
+		servers: map[string]*server{}, transports: map[string]*http.Transport{},
+	}
+	if c.places == nil {
+		c.places = hosts.New(hosts.DefaultPlaces(os.Getenv))
 	}
 	c.retry = newRetrier(func(host, note string) { c.report(Progress{Host: host, Note: note}) })
-	c.verified = &retryTransport{base: newTransport(nil), retry: c.retry}
-	c.unverified = &retryTransport{base: newTransport(&tls.Config{InsecureSkipVerify: true}), retry: c.retry} // #nosec G402 -- only for hosts the user named
 	return c
+}
+
+func dialer(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+	return d.DialContext
 }
 
 // newTransport returns a transport for many parallel transfers from few hosts. It never asks for or undoes a content encoding: blobs
 // are verified as the bytes that are stored.
-func newTransport(conf *tls.Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+func (c *Client) newTransport(conf *tls.Config, dialTimeout time.Duration) *http.Transport {
+	if dialTimeout == 0 {
+		dialTimeout = 30 * time.Second
+	}
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dialer.DialContext,
+		DialContext:           c.dialer(dialTimeout),
 		TLSClientConfig:       conf,
 		ForceAttemptHTTP2:     true,
 		DisableCompression:    true,
@@ -126,8 +142,8 @@ func (c *Client) Ping(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	j := job{c: c, op: "ping", repo: Repository{Host: host}}
-	resp, err := j.send(ctx, call{method: http.MethodGet, path: "/v2/"})
+	j := job{c: c, op: opPing, repo: Repository{Host: host}}
+	resp, err := j.send(ctx, call{method: http.MethodGet, path: ""})
 	if err != nil {
 		return err
 	}

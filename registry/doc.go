@@ -19,6 +19,13 @@
 //     not. A body that breaks off is continued from where it broke when the registry knows ranges.
 //   - Every failure that a registry or the way to it has caused is an *Error.
 //
+// # Endpoints
+//
+// Where a repository is had is what the configuration of the machine says (see package hosts): a job has a list of endpoints, mirrors
+// first. job.send puts a call to one after the other until one has what it asks for; an endpoint that was in trouble, or whose content was
+// damaged, is asked after the others from then on. Changes, and lists of tags and repositories, have one endpoint alone, job.origin. What
+// is configured for a host, headers and certificates, counts for requests to that host and for no other that it leads to.
+//
 // # Transport
 //
 // Loopback hosts are spoken to in plain http unless they want https, hosts named in Options.Insecure in https with any

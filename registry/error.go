@@ -40,6 +40,10 @@ type Error struct {
 	Hint string
 	// Err is the cause where it is not the registry's answer.
 	Err error
+	// At is the host that said so, where it stands in for Host.
+	At string
+	// Others is what others have said that were asked before.
+	Others []string
 
 	corrupt bool // the content was not what its descriptor says: worth one more download
 	cut     bool // the content broke off
@@ -52,11 +56,17 @@ func (e *Error) Error() string {
 	if target := e.target(); target != "" {
 		b.WriteString(" " + target)
 	}
+	if e.At != "" {
+		b.WriteString(": at " + e.At)
+	}
 	if why := e.why(); why != "" {
 		b.WriteString(": " + why)
 	}
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
+	}
+	if len(e.Others) > 0 {
+		b.WriteString(" (asked before: " + strings.Join(e.Others, ", ") + ")")
 	}
 	if e.Hint != "" {
 		b.WriteString("; " + e.Hint)
@@ -103,7 +113,7 @@ func (e *Error) why() string {
 // errorf returns an error of the job with a message of ours.
 func (j job) errorf(hint, format string, args ...any) *Error {
 	return &Error{
-		Op: j.op, Host: nameHost(j.repo.Host), Repository: j.repo.Name, Reference: j.reference,
+		Op: j.op, Host: nameHost(j.repo.Host), At: j.at, Repository: j.repo.Name, Reference: j.reference,
 		Message: printable(fmt.Sprintf(format, args...)), Hint: hint,
 	}
 }
@@ -117,7 +127,12 @@ func (j job) answerError(resp *http.Response) *Error {
 	e.Code, e.Message = errorWords(resp.Header.Get("Content-Type"), text)
 	e.Message = j.c.secrets.redact(e.Message)
 	e.Hint = j.statusHint(e)
-	if at := resp.Request.URL.Host; at != dialHost(j.repo.Host) {
+	e.Others, _ = resp.Request.Context().Value(refusalsKey{}).([]string)
+	asked := answeredBy(resp)
+	if asked != nil && asked.host != dialHost(j.repo.Host) {
+		e.At = nameHost(asked.host)
+	}
+	if at := resp.Request.URL.Host; asked != nil && at != asked.host {
 		e.Message = strings.TrimSuffix("at "+at+", where the registry sends us: "+e.Message, ": ")
 		e.Hint = "the storage behind the registry is in trouble: try again later"
 	}
@@ -249,11 +264,14 @@ func (j job) networkHint(err error) string {
 		noTLS tls.RecordHeaderError
 	)
 	host := nameHost(j.repo.Host)
+	if j.at != "" {
+		host = j.at
+	}
 	switch {
 	case errors.As(err, &dns):
 		return "check the host's name and the network"
 	case errors.As(err, &cert):
-		return "add its authority to the system's (or SSL_CERT_FILE), or pass --insecure " + host
+		return "put its authority into certs.d/" + host + "/ca.crt below ~/.config/docker or /etc/docker, or pass --insecure " + host
 	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return "if it speaks plain http, pass --insecure " + host
 	case errors.Is(err, syscall.ECONNREFUSED):

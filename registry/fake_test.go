@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocibuild/ocibuild/registry/hosts"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -440,6 +441,9 @@ func newClient(t *testing.T, o Options) *testClient {
 	if o.Credentials == nil && o.ConfigDir == "" {
 		o.ConfigDir = t.TempDir()
 	}
+	if o.Hosts == nil {
+		o.Hosts = new(hosts.Config)
+	}
 	o.Progress = func(p Progress) {
 		tc.mu.Lock()
 		defer tc.mu.Unlock()
@@ -454,8 +458,8 @@ func newClient(t *testing.T, o Options) *testClient {
 		return ctx.Err()
 	}
 	t.Cleanup(func() {
-		for _, rt := range []http.RoundTripper{tc.verified, tc.unverified} {
-			rt.(*retryTransport).base.(*http.Transport).CloseIdleConnections()
+		for _, transport := range tc.transports {
+			transport.CloseIdleConnections()
 		}
 	})
 	return tc

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
-	"sync"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
@@ -25,19 +24,6 @@ var (
 	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 	tagPattern        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 )
-
-// endpoint is how a host is reached.
-type endpoint struct {
-	scheme string
-	host   string // as it is dialled
-	auth   *auth.Client
-}
-
-// hostState is what a client knows about one host.
-type hostState struct {
-	mu       sync.Mutex
-	endpoint *endpoint // nil until it is settled
-}
 
 // dialHost returns the host that serves the registry of that name.
 func dialHost(host string) string {
@@ -96,45 +82,36 @@ func (c *Client) insecure(host string) bool {
 	return false
 }
 
-// endpoint returns how to reach a host. Which scheme it speaks is asked once, and only where there is a choice.
-func (c *Client) endpoint(ctx context.Context, name string) *endpoint {
-	host := dialHost(name)
-	c.mu.Lock()
-	state, ok := c.hosts[host]
-	if !ok {
-		state = &hostState{}
-		c.hosts[host] = state
+// settle finds out which scheme an endpoint speaks. That is asked once, and only where there is a choice.
+func (c *Client) settle(ctx context.Context, e *endpoint) {
+	s := e.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.scheme == "" {
+		scheme, sure := s.ask(ctx)
+		if !sure {
+			e.scheme = scheme
+			return
+		}
+		s.scheme = scheme
 	}
-	c.mu.Unlock()
-
-	state.mu.Lock()
-	defer state.mu.Unlock()
-	if state.endpoint != nil {
-		return state.endpoint
-	}
-	scheme, sure := c.scheme(ctx, host)
-	e := &endpoint{scheme: scheme, host: host}
-	e.auth = c.authClient(e, c.credential, auth.NewCache())
-	if sure {
-		state.endpoint = e
-	}
-	return e
+	e.scheme = s.scheme
 }
 
-// scheme finds out how a host wants to be spoken to. It is not sure when the host gives no answer; the request that follows then
+// ask finds out how a server wants to be spoken to. It is not sure when the server gives no answer; the request that follows then
 // fails with the reason, or is retried.
-func (c *Client) scheme(ctx context.Context, host string) (scheme string, sure bool) {
+func (s *server) ask(ctx context.Context) (scheme string, sure bool) {
 	var order []string
 	switch {
-	case c.insecure(host):
+	case s.insecure:
 		order = []string{"https", "http"}
-	case isLoopback(host):
+	case isLoopback(s.host):
 		order = []string{"http", "https"}
 	default:
 		return "https", true
 	}
 	for _, scheme := range order {
-		switch c.speaks(ctx, scheme, host) {
+		switch s.speaks(ctx, scheme) {
 		case scheme:
 			return scheme, true
 		case "https":
@@ -144,15 +121,15 @@ func (c *Client) scheme(ctx context.Context, host string) (scheme string, sure b
 	return order[0], false
 }
 
-// speaks asks the host for its API version in a scheme, without credentials and without retries. It returns the scheme that the answer
-// speaks for, "" if there is none.
-func (c *Client) speaks(ctx context.Context, scheme, host string) string {
-	req, err := http.NewRequestWithContext(withoutRetry(ctx), http.MethodGet, scheme+"://"+host+"/v2/", nil)
+// speaks asks the server for its API version in a scheme, without credentials and without retries. It returns the scheme that the
+// answer speaks for, "" if there is none.
+func (s *server) speaks(ctx context.Context, scheme string) string {
+	req, err := http.NewRequestWithContext(withoutRetry(ctx), http.MethodGet, scheme+"://"+s.host+"/v2/", nil)
 	if err != nil {
 		return ""
 	}
-	req.Header.Set("User-Agent", c.options.UserAgent)
-	resp, err := c.transport(host).RoundTrip(req)
+	req.Header.Set("User-Agent", s.c.options.UserAgent)
+	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
 		return ""
 	}
@@ -166,17 +143,10 @@ func (c *Client) speaks(ctx context.Context, scheme, host string) string {
 	return scheme
 }
 
-func (c *Client) transport(host string) http.RoundTripper {
-	if c.insecure(host) {
-		return c.unverified
-	}
-	return c.verified
-}
-
-// authClient returns a client that answers the challenges of one host.
-func (c *Client) authClient(e *endpoint, credential auth.CredentialFunc, cache auth.Cache) *auth.Client {
+// authClient returns a client that answers the challenges of one server.
+func (c *Client) authClient(s *server, credential auth.CredentialFunc, cache auth.Cache) *auth.Client {
 	a := &auth.Client{
-		Client:     &http.Client{Transport: c.transport(e.host), CheckRedirect: c.checkRedirect},
+		Client:     &http.Client{Transport: s.transport, CheckRedirect: c.checkRedirect},
 		Header:     http.Header{"User-Agent": {c.options.UserAgent}},
 		Credential: credential,
 		ClientID:   defaultUserAgent,
@@ -184,7 +154,7 @@ func (c *Client) authClient(e *endpoint, credential auth.CredentialFunc, cache a
 	if cache != nil {
 		a.Cache = &notingCache{Cache: cache, secrets: &c.secrets}
 	}
-	if isLoopback(e.host) {
+	if isLoopback(s.host) {
 		a.BlockedRealmPrefixes = []netip.Prefix{} // its token service may well be on this machine too
 	}
 	return a

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,10 +19,17 @@ type job struct {
 	op        string
 	repo      Repository
 	reference string
+	at        string // where it is asked, if not at the registry itself
 }
 
-// opPush is the one operation that wants more than to read, and, as opTags, may go without a reference.
-const opPush = "push"
+const (
+	// opPush wants more than to read, and, as opTags, may go without a reference.
+	opPush   = "push"
+	opDelete = "delete"
+	opPing   = "ping"
+	opLogin  = "login"
+	opLogout = "logout"
+)
 
 // newJob checks the names, which become parts of URLs.
 func (c *Client) newJob(op string, repo Repository, reference string) (job, error) {
@@ -49,7 +57,7 @@ func validReference(s string) bool {
 // call is one request to a registry.
 type call struct {
 	method string
-	path   string   // below the host
+	path   string   // below the repository, or the host where the job has none
 	url    *url.URL // in its place: where the registry said
 	query  url.Values
 	header http.Header
@@ -62,18 +70,23 @@ type call struct {
 	want []int
 }
 
-// name returns the path of something in the job's repository.
-func (j job) name(parts ...string) string {
-	return "/v2/" + j.repo.Name + "/" + strings.Join(parts, "/")
-}
+// name returns the path of something in a repository.
+func (j job) name(parts ...string) string { return strings.Join(parts, "/") }
 
-// send carries out a call. The caller closes the answer's body.
+// send carries out a call at the first endpoint that has what it asks for. The caller closes the answer's body.
 func (j job) send(ctx context.Context, r call) (*http.Response, error) {
-	return j.sendTo(ctx, j.c.endpoint(ctx, j.repo.Host), r)
+	resp, err := j.ask(ctx, r)
+	return j.wanted(r, resp, err)
 }
 
+// sendTo carries out a call at one endpoint.
 func (j job) sendTo(ctx context.Context, e *endpoint, r call) (*http.Response, error) {
 	resp, err := j.answer(ctx, e, r)
+	return j.wanted(r, resp, err)
+}
+
+// wanted makes an error of an answer that is none of those wanted.
+func (j job) wanted(r call, resp *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +96,13 @@ func (j job) sendTo(ctx context.Context, e *endpoint, r call) (*http.Response, e
 	return nil, j.answerError(resp)
 }
 
-// answer returns whatever the registry answers.
+// answer returns whatever an endpoint answers.
 func (j job) answer(ctx context.Context, e *endpoint, r call) (*http.Response, error) {
+	if e.host != dialHost(j.repo.Host) {
+		j.at = nameHost(e.host)
+	}
+	ctx = context.WithValue(ctx, endpointKey{}, e)
+	j.c.settle(ctx, e)
 	req, err := r.request(j.withScopes(ctx, e, r.scopes), e)
 	if err != nil {
 		return nil, err
@@ -105,17 +123,25 @@ func (j job) withScopes(ctx context.Context, e *endpoint, more []string) context
 		return ctx
 	}
 	actions := []string{auth.ActionPull}
-	if j.op == opPush {
+	switch j.op {
+	case opPush:
 		actions = append(actions, auth.ActionPush)
+	case opDelete:
+		actions = append(actions, auth.ActionDelete)
 	}
-	scopes := append([]string{auth.ScopeRepository(j.repo.Name, actions...)}, more...)
+	scopes := append([]string{auth.ScopeRepository(e.Name, actions...)}, more...)
 	return auth.WithScopesForHost(ctx, e.host, scopes...)
 }
 
 func (r call) request(ctx context.Context, e *endpoint) (*http.Request, error) {
 	u := r.url
 	if u == nil {
-		u = &url.URL{Scheme: e.scheme, Host: e.host, Path: r.path, RawQuery: r.query.Encode()}
+		query := r.query
+		if e.For != "" {
+			query = url.Values{"ns": {e.For}}
+			maps.Copy(query, r.query)
+		}
+		u = &url.URL{Scheme: e.scheme, Host: e.host, Path: e.path(r.path), RawQuery: query.Encode()}
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), nil)
 	if err != nil {

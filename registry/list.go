@@ -46,7 +46,7 @@ func (c *Client) Catalog(ctx context.Context, host string) iter.Seq2[string, err
 		return failed(err)
 	}
 	j := job{c: c, op: opCatalog, repo: Repository{Host: host}}
-	r := call{method: http.MethodGet, path: "/v2/_catalog", scopes: []string{auth.ScopeRegistryCatalog}}
+	r := call{method: http.MethodGet, path: "_catalog", scopes: []string{auth.ScopeRegistryCatalog}}
 	return j.list(ctx, r, func(body []byte) ([]string, error) {
 		var page struct {
 			Repositories []string `json:"repositories"`
@@ -64,7 +64,11 @@ func failed(err error) iter.Seq2[string, error] {
 func (j job) list(ctx context.Context, r call, names func(body []byte) ([]string, error)) iter.Seq2[string, error] {
 	r.query = url.Values{"n": {strconv.Itoa(pageSize)}}
 	return func(yield func(string, error) bool) {
-		e := j.c.endpoint(ctx, j.repo.Host)
+		e, err := j.origin(ctx)
+		if err != nil {
+			yield("", err)
+			return
+		}
 		for seen := map[string]bool{}; ; {
 			body, next, err := j.page(ctx, e, r)
 			if err != nil {

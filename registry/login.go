@@ -127,7 +127,7 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings
 	if err != nil {
 		return nil, err
 	}
-	j := job{c: c, op: "login", repo: Repository{Host: host}}
+	j := job{c: c, op: opLogin, repo: Repository{Host: host}}
 	if user == "" || secret == "" {
 		return nil, j.errorf("give both", "the user name or the password is empty")
 	}
@@ -143,7 +143,7 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings
 	if !asked {
 		warnings = append(warnings, host+" lets everybody in: the password was not checked")
 	}
-	if c.endpoint(ctx, host).scheme == "http" && !isLoopback(host) {
+	if e, err := j.origin(ctx); err == nil && e.scheme == "http" && !isLoopback(host) {
 		warnings = append(warnings, host+" speaks plain http: the password can be read on its way")
 	}
 	plain, err := c.storeCredential(ctx, host, cred)
@@ -158,12 +158,15 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings
 
 // tryCredential asks the registry for its API version with a credential, and reports whether it wanted one.
 func (j job) tryCredential(ctx context.Context, cred auth.Credential) (asked bool, err error) {
-	e := *j.c.endpoint(ctx, j.repo.Host)
-	e.auth = j.c.authClient(&e, func(context.Context, string) (auth.Credential, error) {
+	e, err := j.origin(ctx)
+	if err != nil {
+		return false, err
+	}
+	e.auth = j.c.authClient(e.server, func(context.Context, string) (auth.Credential, error) {
 		asked = true
 		return cred, nil
 	}, nil)
-	resp, err := j.sendTo(ctx, &e, call{method: http.MethodGet, path: "/v2/"})
+	resp, err := j.sendTo(ctx, e, call{method: http.MethodGet})
 	if err != nil {
 		return false, err
 	}
@@ -200,7 +203,7 @@ func (c *Client) Logout(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	j := job{c: c, op: "logout", repo: Repository{Host: host}}
+	j := job{c: c, op: opLogout, repo: Repository{Host: host}}
 	store, err := c.config.open(credentials.StoreOptions{})
 	if err != nil {
 		return j.transportError(ctx, c.config.failure(host, err))
@@ -225,3 +228,9 @@ func (c *Client) Logout(ctx context.Context, host string) error {
 	}
 	return nil
 }
+
+// credentialKey says which of the stored credentials a repository's requests use.
+func (c *Client) credentialKey(host, repository string) string { return host }
+
+// credentialFor gives the credential of a key.
+func (c *Client) credentialFor(key string) auth.CredentialFunc { return c.credential }

@@ -133,7 +133,7 @@ func (c *Client) Resolve(ctx context.Context, repo Repository, reference string)
 
 // headManifest asks for a manifest's descriptor alone. It is not found when the registry says anything but all of it.
 func (j job) headManifest(ctx context.Context, reference string) (ocispec.Descriptor, bool, error) {
-	resp, err := j.answer(ctx, j.c.endpoint(ctx, j.repo.Host), call{
+	resp, err := j.ask(ctx, call{
 		method: http.MethodHead, path: j.name("manifests", reference), header: http.Header{"Accept": {acceptManifest}},
 	})
 	if err != nil {
@@ -198,6 +198,7 @@ func (j job) manifestOnce(ctx context.Context, reference string) (ocispec.Descri
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err != nil {
+		j.c.distrust(resp)
 		return none, nil, j.cutError(ctx, "the manifest", err)
 	}
 	if len(body) > maxManifest {
@@ -228,6 +229,7 @@ func (j job) checkManifest(resp *http.Response, reference string, body []byte) e
 			continue
 		}
 		if got := want.Algorithm().FromBytes(body); got != want {
+			j.c.distrust(resp)
 			e := j.errorf("the registry, or a proxy before it, alters content", "the manifest has the digest %s instead of %s", got, want)
 			e.corrupt = true
 			return e

@@ -26,8 +26,9 @@ func (c *Client) Referrers(ctx context.Context, repo Repository, subject digest.
 		http.StatusOK, http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented,
 	}}
 	var list []ocispec.Descriptor
-	for e, seen := j.c.endpoint(ctx, repo.Host), map[string]bool{}; ; {
-		resp, err := j.sendTo(ctx, e, r)
+	seen := map[string]bool{}
+	resp, err := j.send(ctx, r)
+	for {
 		if err != nil {
 			return nil, err
 		}
@@ -51,6 +52,7 @@ func (c *Client) Referrers(ctx context.Context, repo Repository, subject digest.
 			return nil, j.errorf("", "the pages of the list go in a circle")
 		}
 		seen[next.String()], r.url = true, next
+		resp, err = j.sendTo(ctx, answeredBy(resp), r)
 	}
 }
 

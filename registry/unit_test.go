@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ocibuild/ocibuild/registry/hosts"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 func TestRetryAfter(t *testing.T) {
@@ -318,11 +318,13 @@ func FuzzChallenge(f *testing.F) {
 		}
 		ch := &challenger{challenge: challenge}
 		c := newClient(t, Options{Credentials: static("ann", secret)})
-		e := &endpoint{scheme: "https", host: "r.invalid"}
-		e.auth = c.authClient(e, c.credential, auth.NewCache())
+		e, err := c.reach(hosts.Endpoint{Host: "r.invalid", Name: "a", Scheme: "https", Root: "/v2"})
+		if err != nil {
+			t.Fatal(err)
+		}
 		e.auth.Client.Transport = ch
 		j := job{c: c.Client, op: "pull", repo: Repository{Host: "r.invalid", Name: "a"}}
-		_, err := j.sendTo(context.Background(), e, call{method: http.MethodGet, path: "/v2/a/manifests/b"})
+		_, err = j.sendTo(context.Background(), e, call{method: http.MethodGet, path: "manifests/b"})
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("got %v", err)
 		}

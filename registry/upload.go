@@ -113,7 +113,10 @@ func (u *upload) mountAny(ctx context.Context) (session *url.URL, mounted bool, 
 
 // mount asks the registry to take the blob over from another repository. A refusal is no error: there is the upload.
 func (u *upload) mount(ctx context.Context, from Repository) (session *url.URL, mounted bool, err error) {
-	e := u.j.c.endpoint(ctx, u.j.repo.Host)
+	e, err := u.j.origin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
 	resp, err := u.j.answer(ctx, e, call{
 		method: http.MethodPost, path: u.j.name("blobs", "uploads", ""),
 		query:  url.Values{"mount": {u.desc.Digest.String()}, "from": {from.Name}},
@@ -138,8 +141,11 @@ func (u *upload) mount(ctx context.Context, from Repository) (session *url.URL, 
 
 // abandon tells the registry that a session will not be used. It tidies up by itself if that does not arrive.
 func (u *upload) abandon(ctx context.Context, session *url.URL) {
-	resp, err := u.j.answer(withoutRetry(ctx), u.j.c.endpoint(ctx, u.j.repo.Host), call{method: http.MethodDelete, url: session})
-	if err == nil {
+	e, err := u.j.origin(ctx)
+	if err != nil {
+		return
+	}
+	if resp, err := u.j.answer(withoutRetry(ctx), e, call{method: http.MethodDelete, url: session}); err == nil {
 		discard(resp)
 	}
 }
@@ -168,9 +174,11 @@ func (u *upload) send(ctx context.Context, session *url.URL) error {
 
 // sendOnce is one attempt. Beginning a session repeats itself as all small requests do; its errors are final.
 func (u *upload) sendOnce(ctx context.Context, session *url.URL) (verdict, error) {
-	e := u.j.c.endpoint(ctx, u.j.repo.Host)
+	e, err := u.j.origin(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
 	if session == nil {
-		var err error
 		if session, err = u.begin(ctx, e); err != nil {
 			return verdict{}, err
 		}

@@ -68,6 +68,9 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("DOCKER_CONFIG", filepath.Join(e.WorkDir, "docker"))
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "auth.json")) // skopeo's
+	e.Setenv("CONTAINERS_REGISTRIES_CONF", os.DevNull)                    // not what this machine is configured for
+	e.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(e.WorkDir, "registries.conf.d"))
+	e.Setenv("OCIBUILD_CERTS_DIR", filepath.Join(e.WorkDir, "certs.d"))
 	e.Values[tKey{}] = e.T()
 	e.Defer(func() { unmountBelow(e.WorkDir) })
 	e.Defer(func() { checkStore(e) })
@@ -241,7 +244,7 @@ func scriptProcess(ts *testscript.TestScript, name string, args ...string) *exec
 	c := exec.Command(path, args...)
 	c.Args[0] = name
 	c.Dir = ts.MkAbs(".")
-	for _, k := range []string{"PATH", "HOME", "OCIBUILD_ROOT", "DOCKER_CONFIG", "TMPDIR", "SOURCE_DATE_EPOCH"} {
+	for _, k := range []string{"PATH", "HOME", "OCIBUILD_ROOT", "DOCKER_CONFIG", "TMPDIR", "SOURCE_DATE_EPOCH", "CONTAINERS_REGISTRIES_CONF", "CONTAINERS_REGISTRIES_CONF_DIR", "OCIBUILD_CERTS_DIR"} {
 		if v := ts.Getenv(k); v != "" {
 			c.Env = append(c.Env, k+"="+v)
 		}
