@@ -65,7 +65,7 @@ func (b *Builder) fetched(ctx context.Context, f *RemoteFile, kind string, unpac
 		return nil, err
 	}
 	defer closer.Close()
-	out.layer, _, err = bytes.store(nil, func(w *layer.Writer) error { return l.write(ctx, w) })
+	out.layer, _, err = bytes.store(nil, time.Time{}, func(w *layer.Writer) error { return l.write(ctx, w) })
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 // can see and of nothing else; fields are named and framed by cache.Hasher,
 // and the trail it keeps is stored in the step's record. A change to any
 // recipe must bump recipeVersion.
-const recipeVersion = 5
+const recipeVersion = 6
 
 func newHasher(kind string) *cache.Hasher {
 	h := cache.NewHasher(kind)

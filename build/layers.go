@@ -2,12 +2,15 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/executor"
@@ -387,10 +390,40 @@ func (l *layerBytes) made(ly image.Layer) error {
 	return l.b.Cache.PutFact("content", contentKey(ly.Content), data)
 }
 
+// clockSlack is how far the clock that files get their times from may lag behind.
+const clockSlack = 20 * time.Millisecond
+
+// timed adds to a content the times that a step has chosen for files: those before
+// it began, and those that have not come yet. Directories get theirs from what is
+// made in them.
+func timed(content digest.Digest, toc *layer.TOC, since time.Time) digest.Digest {
+	from, to := since.Add(-clockSlack).Unix(), time.Now().Unix()
+	var h hash.Hash
+	for i := range toc.Entries {
+		e := &toc.Entries[i]
+		at := e.ModTime.Unix()
+		if e.Type == typeDir || e.Digest == "" && e.Type == typeReg || at >= from && at <= to {
+			continue
+		}
+		if h == nil {
+			h = sha256.New()
+			io.WriteString(h, string(content))
+		}
+		f := framer{h: h}
+		f.number(int64(i), at)
+	}
+	if h == nil {
+		return content
+	}
+	return digest.NewDigest(digest.SHA256, h)
+}
+
 // store makes the layer that produce writes, and gives also its tar's bytes if
 // that is not nil. Early cut-off: what has the content of a layer that is there
 // already is that layer, and fresh is false.
-func (l *layerBytes) store(also io.Writer, produce func(*layer.Writer) error) (ly image.Layer, fresh bool, err error) {
+//
+// Times later than since are those of the work itself, and say nothing.
+func (l *layerBytes) store(also io.Writer, since time.Time, produce func(*layer.Writer) error) (ly image.Layer, fresh bool, err error) {
 	blob, err := l.b.Store.Create()
 	if err != nil {
 		return ly, false, err
@@ -409,14 +442,15 @@ func (l *layerBytes) store(also io.Writer, produce func(*layer.Writer) error) (l
 	if err != nil {
 		return ly, false, err
 	}
-	if same, ok := l.earlier(digests.Content); ok {
+	content := timed(digests.Content, toc, since)
+	if same, ok := l.earlier(content); ok {
 		return same, false, nil
 	}
 	desc, err := blob.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
 	if err != nil {
 		return ly, false, err
 	}
-	ly = image.Layer{Descriptor: desc, DiffID: desc.Digest, Content: digests.Content}
+	ly = image.Layer{Descriptor: desc, DiffID: desc.Digest, Content: content}
 	l.keepTOC(desc.Digest, toc)
 	return ly, true, errors.Join(l.b.Cache.PutTOC(desc.Digest, toc.Marshal()), l.made(ly))
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
@@ -282,7 +283,7 @@ func (r *run) contextLayer(ctx context.Context, sel *selection) (ly image.Layer,
 	} else {
 		part = path.Join(dir, path.Base(m.name))
 	}
-	ly, _, err = r.bytes.store(nil, func(w *layer.Writer) error { return l.write(ctx, w) })
+	ly, _, err = r.bytes.store(nil, time.Time{}, func(w *layer.Writer) error { return l.write(ctx, w) })
 	return ly, part, err
 }
 

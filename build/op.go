@@ -132,7 +132,7 @@ type output struct {
 
 // write makes the step's layer.
 func (o *output) write(also io.Writer, produce func(*layer.Writer) error) (err error) {
-	o.made, o.stored, err = o.r.bytes.store(also, produce)
+	o.made, o.stored, err = o.r.bytes.store(also, o.began, produce)
 	return err
 }
 

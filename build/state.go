@@ -175,8 +175,8 @@ func (s *State) layers(ctx context.Context) ([]image.Layer, error) {
 }
 
 // contents is the identity of the root filesystem in step keys: what each
-// layer holds, whatever its compression and its times. A layer that nobody
-// has looked into is identified by its diffID.
+// layer holds, whatever its compression and the times at which steps ran. A layer
+// that nobody has looked into is identified by its diffID.
 func (s *State) contents(ctx context.Context) ([]digest.Digest, error) {
 	layers, err := s.layers(ctx)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 type Layer struct {
 	Descriptor ocispec.Descriptor
 	DiffID     digest.Digest // of the uncompressed tar
-	Content    digest.Digest // of what it holds, times left out; empty when nobody has looked
+	Content    digest.Digest // of what it holds, but for the times of the work itself; empty when nobody has looked
 }
 
 // Image is a manifest with its config.
