@@ -51,7 +51,7 @@ func mountFresh(b *testing.B, work string) string {
 		}
 	}
 	b.Cleanup(func() {
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+		if out, err := exec.Command("umount", "-R", dir).CombinedOutput(); err != nil {
 			b.Errorf("umount: %v\n%s", err, out)
 		}
 	})
