@@ -131,6 +131,8 @@ func (p *plan) code(c *coder) {
 	})
 	c.flag(&p.NoNewPrivs)
 	c.text(&p.Filter)
+	list(c, &p.CPUs, c.number)
+	c.number(&p.Terminal)
 	list(c, &p.Args, c.text)
 	list(c, &p.Environ, c.text)
 }

@@ -18,6 +18,10 @@ import (
 // nothing but its thread's. A failure comes as the report to end with.
 func startCommand(p *plan) (pid int, failure *report) {
 	runtime.LockOSThread() // and never unlocked: no other goroutine may have this identity
+	terminal, err := openOwnTerminal(p)
+	if err != nil {
+		return 0, &report{Kind: reportSetup, Text: err.Error()}
+	}
 	if err := takeIdentity(p); err != nil {
 		return 0, &report{Kind: reportSetup, Text: err.Error()}
 	}
@@ -28,11 +32,12 @@ func startCommand(p *plan) (pid int, failure *report) {
 	if err != nil {
 		return 0, &report{Kind: reportNotStarted, Start: *notFound(p.Args[0], err)}
 	}
-	pid, err = syscall.ForkExec(file, p.Args, &syscall.ProcAttr{
-		Env:   p.Environ,
-		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	attr := &syscall.ProcAttr{Env: p.Environ, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	if terminal >= 0 {
+		attr.Files = []uintptr{uintptr(terminal), uintptr(terminal), uintptr(terminal)}
+		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+	}
+	pid, err = syscall.ForkExec(file, p.Args, attr)
 	if err != nil {
 		return 0, &report{Kind: reportNotStarted, Start: *notExecuted(p.Args[0], file, err)}
 	}
@@ -42,7 +47,7 @@ func startCommand(p *plan) (pid int, failure *report) {
 // takeIdentity changes credentials with raw system calls, which concern the
 // calling thread alone: Go's own wrappers would change every thread's.
 func takeIdentity(p *plan) error {
-	for _, fd := range []int{1, 2} {
+	for _, fd := range []int{0, 1, 2} {
 		if err := giveOutput(fd, p.UID); err != nil {
 			return fmt.Errorf("give output to user %d: %w", p.UID, explainID(err))
 		}
@@ -55,6 +60,9 @@ func takeIdentity(p *plan) error {
 		if err := l.set(); err != nil {
 			return err
 		}
+	}
+	if err := setAffinity(p.CPUs); err != nil {
+		return err
 	}
 	if err := dropBounding(p.Bounding); err != nil {
 		return fmt.Errorf("drop capabilities from bounding set: %w", err)

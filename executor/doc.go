@@ -21,6 +21,15 @@
 // processes behind, not when the context is cancelled, and not when the parent is
 // killed, because the other end of the socket is then closed.
 //
+// Before the plan is sent, the process is put into a cgroup of the step's own, where
+// one can be had, that counts its memory and keeps its [Resources]: in v1 below ours,
+// in v2 below the nearest one above us that has the controllers. The directory is
+// flocked while it is used, so that the next step removes what a killed builder left.
+// Where there is none, each process is limited by setrlimit(2).
+//
+// A command that is to have a terminal gets one of the step's own /dev/pts, our side of
+// which the init process sends back.
+//
 // # Snapshots on disk
 //
 // Below the directory given to [OpenSnapshots]:
@@ -55,7 +64,7 @@
 //
 // # What it will not do
 //
-// It sets no cgroup limits and runs no hooks. It
+// It runs no hooks. It
 // refuses a spec that asks for what it does not carry out. It needs Linux
 // 5.12 (mount_setattr, openat2, overlay in user namespaces).
 package executor

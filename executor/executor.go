@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path"
 	"slices"
-	"syscall"
+	"sync"
 
 	"github.com/ocibuild/ocibuild/image/rootfs"
 	"golang.org/x/sys/unix"
@@ -20,11 +18,24 @@ import (
 type Executor struct {
 	snapshots *Snapshots
 	filters   filters
+	cgroups   func() (cgroups, error)
 }
 
 // New returns an executor for the snapshots of s.
 func New(s *Snapshots) *Executor {
-	return &Executor{snapshots: s}
+	return &Executor{snapshots: s, cgroups: sync.OnceValues(findCgroups)}
+}
+
+// CanLimit returns why all processes of a step together cannot be limited here; then
+// each of them is limited by itself, as far as that goes.
+func (e *Executor) CanLimit(r Resources) error {
+	all, err := e.cgroups()
+	if err != nil {
+		return err
+	}
+	g, err := all.make(r.spec())
+	g.remove()
+	return err
 }
 
 // Run runs p in the snapshot's merged tree and returns when the command and all
@@ -90,7 +101,11 @@ func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *
 		if err != nil {
 			return err
 		}
-		return runPlan(ctx, plan, at, st, out)
+		all, err := e.cgroups()
+		if err != nil {
+			return err
+		}
+		return runPlan(ctx, plan, at, st, job{out, all})
 	})
 }
 
@@ -142,7 +157,7 @@ func (p Process) lasting() []string {
 }
 
 // runPlan runs a plan in a root filesystem.
-func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, out IO) error {
+func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, j job) error {
 	if err := at.root.MkdirAll(p.Cwd, 0o755, int(p.UID), int(p.GID)); err != nil {
 		return fmt.Errorf("make working directory: %w", err)
 	}
@@ -153,7 +168,7 @@ func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, out IO) error 
 	}
 	err := st.make(at.root, p.Mounts)
 	if err == nil {
-		err = start(ctx, p, at.mnt, out)
+		err = j.start(ctx, p, at.mnt)
 	}
 	return withCleanup(err, st.remove(at.root))
 }
@@ -172,123 +187,4 @@ func duplicate(mnt *os.File) (*rootfs.Root, error) {
 		return nil, err
 	}
 	return rootfs.FromFile(os.NewFile(uintptr(fd), "/")), nil
-}
-
-// start starts the init process, hands it the plan and waits for its end and
-// its report.
-func start(ctx context.Context, p *plan, mnt *os.File, out IO) error {
-	control, theirs, err := socketPair()
-	if err != nil {
-		return fmt.Errorf("make control socket: %w", err)
-	}
-	defer control.Close()
-	defer theirs.Close()
-	self, err := protectedSelf()
-	if err != nil {
-		return fmt.Errorf("open own program: %w", err)
-	}
-	defer self.Close()
-	cmd := initCommand(ctx, p, out)
-	// The program comes last, and is started by the number it has there: in the
-	// child, before it starts, any other may have become something else.
-	cmd.ExtraFiles = append(append([]*os.File{theirs, mnt}, p.trees...), self) // controlFD, rootFD, firstTreeFD...
-	cmd.Path = fmt.Sprintf("/proc/self/fd/%d", controlFD+len(cmd.ExtraFiles)-1)
-	if err := cmd.Start(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("start container: %w", explainClone(err))
-	}
-	theirs.Close()
-	_, sendErr := control.Write(marshal(p)) // fails only if the process has ended, which Wait tells
-	var r report
-	readErr := errors.Join(sendErr, readMessage(control, &r))
-	waitErr := cmd.Wait()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if readErr != nil {
-		return fmt.Errorf("run container: init ended without a report: %w", errors.Join(waitErr, readErr))
-	}
-	if waitErr != nil {
-		return fmt.Errorf("copy output of command: %w", waitErr)
-	}
-	return r.err()
-}
-
-// err is what Run returns for a report.
-func (r *report) err() error {
-	switch {
-	case r.Kind == reportExit && r.Code == 0:
-		return nil
-	case r.Kind == reportExit:
-		return &ExitError{Code: int(r.Code)}
-	case r.Kind == reportSignal:
-		return &ExitError{Code: 128 + int(r.Code), Signal: unix.Signal(r.Code)}
-	case r.Kind == reportNotStarted:
-		return &ExitError{Code: int(r.Start.code()), Err: &r.Start}
-	}
-	return fmt.Errorf("set up container: %s", r.Text)
-}
-
-// socketPair gives both ends of a stream socket, ours for the poller.
-func socketPair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
-	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
-}
-
-// initCommand is a program, to be named by its Path, as the init process of new namespaces.
-func initCommand(ctx context.Context, p *plan, out IO) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{initName}
-	// One P, no collection in its short life, and no look at cgroup files for CPU
-	// limits: it starts sooner.
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"}
-	cmd.Stdout, cmd.Stderr = piped(out.Stdout), piped(out.Stderr)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: uintptr(p.Flags), Setsid: true}
-	return cmd
-}
-
-// protectedSelf opens this program for execution. It is a read-only mount where that
-// can be had, so that nothing in a container can come to write to the program
-// through the /proc/<pid>/exe of the init process.
-func protectedSelf() (*os.File, error) {
-	const self = "/proc/self/exe"
-	fd, err := cloneTree(unix.AT_FDCWD, self, false)
-	if err == nil {
-		if err = setAttrs(fd, unix.MOUNT_ATTR_RDONLY, 0, false); err != nil {
-			unix.Close(fd)
-		}
-	}
-	if err != nil {
-		return os.OpenFile(self, unix.O_PATH|unix.O_CLOEXEC, 0)
-	}
-	return os.NewFile(uintptr(fd), self), nil
-}
-
-// piped makes sure that the command gets a pipe and not the descriptor of a file.
-func piped(w io.Writer) io.Writer {
-	if w == nil {
-		return io.Discard
-	}
-	if _, ok := w.(*os.File); ok {
-		return struct{ io.Writer }{w}
-	}
-	return w
-}
-
-func explainClone(err error) error {
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w (namespaces need CAP_SYS_ADMIN, or a user namespace)", err)
-	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("%w (the limit of namespaces is reached, see /proc/sys/user)", err)
-	}
-	return err
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,7 @@ func containerInit() {
 		unix.Exit(1) // the parent is gone, or this is no child of ours: nobody to tell
 	}
 	nameProcess()
+	runtime.LockOSThread() // a cgroup namespace is a thread's
 	if err := setUp(&p); err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})
 	}

@@ -34,16 +34,21 @@ func takeFootprint(t *testing.T) footprint {
 		}
 	}
 	f.children = childrenOf(t, os.Getpid())
-	groups, err := filepath.Glob("/sys/fs/cgroup/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	deeper, err := filepath.Glob("/sys/fs/cgroup/*/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.cgroups = append(groups, deeper...)
+	f.cgroups = ourCgroups(t)
 	return f
+}
+
+// ourCgroups lists the cgroups that this process has made, wherever they are.
+func ourCgroups(t *testing.T) []string {
+	t.Helper()
+	var list []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, e os.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(e.Name(), cgroupPrefix+strconv.Itoa(os.Getpid())+"-") {
+			list = append(list, path)
+		}
+		return nil // others' come and go
+	})
+	return list
 }
 
 func readString(t *testing.T, path string) string {

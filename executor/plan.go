@@ -38,12 +38,16 @@ type plan struct {
 	Ambient       uint64
 	Limits        []planLimit
 	NoNewPrivs    bool
-	Filter        string // for seccomp(2), see seccomp.Unmarshal; "" is none
+	Filter        string   // for seccomp(2), see seccomp.Unmarshal; "" is none
+	CPUs          []uint64 // processors to stay on; none are all
 	Args, Environ []string
+	// Terminal is the socket that the terminal goes out by, if the command is to have one.
+	Terminal uint64
 
 	// What is not sent.
 	trees   []*os.File // what the mounts' Tree stand for; they are inherited
 	lasting []string   // mount points to make for good
+	limits  *specs.LinuxResources
 }
 
 // planMount is one mount: a new file system of Type, or, without one, a bind of
@@ -118,6 +122,10 @@ func compile(s *specs.Spec) (*plan, error) {
 	if err := p.addLimits(s.Process.Rlimits); err != nil {
 		return nil, err
 	}
+	p.limits = limitsOf(s.Linux.Resources)
+	if _, err := settings(p.limits, true); err != nil {
+		return nil, err
+	}
 	return p, p.addNamespaces(s.Linux.Namespaces)
 }
 
@@ -140,8 +148,7 @@ func refuse(s *specs.Spec) error {
 		what  string
 		asked bool
 	}{
-		{"a terminal", s.Process.Terminal},
-		{"cgroup limits", limitsMore(s.Linux.Resources)},
+		{"a list of devices that allows all others", allowsDevices(s.Linux.Resources)},
 		{"an AppArmor profile", s.Process.ApparmorProfile != ""},
 		{"an SELinux label", s.Process.SelinuxLabel != "" || s.Linux.MountLabel != ""},
 		{"a read-only root", s.Root.Readonly},
@@ -161,14 +168,23 @@ func refuse(s *specs.Spec) error {
 	return nil
 }
 
-// limitsMore reports whether anything but the use of devices is limited.
-func limitsMore(r *specs.LinuxResources) bool {
+// allowsDevices reports whether rules for devices begin with another than that all are
+// denied.
+func allowsDevices(r *specs.LinuxResources) bool {
+	return r != nil && len(r.Devices) > 0 && r.Devices[0].Allow
+}
+
+// limitsOf is what a spec limits beside the use of devices; nil is nothing.
+func limitsOf(r *specs.LinuxResources) *specs.LinuxResources {
 	if r == nil {
-		return false
+		return nil
 	}
 	rest := *r
 	rest.Devices = nil
-	return len(r.Devices) == 0 || r.Devices[0].Allow || !reflect.DeepEqual(rest, specs.LinuxResources{})
+	if reflect.DeepEqual(rest, specs.LinuxResources{}) {
+		return nil
+	}
+	return &rest
 }
 
 // deniesDevices reports whether all devices are denied but those that a spec lists.

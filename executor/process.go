@@ -45,6 +45,9 @@ type Process struct {
 	ShmSize    int64 // of /dev/shm in bytes; 0 is 64 MiB
 	// Limits are what setrlimit(2) sets; all others are as they are for this process.
 	Limits []specs.POSIXRlimit
+	// Resources are limits of all processes of the step together, or, where no cgroup
+	// can be had (see Executor.CanLimit), of each.
+	Resources Resources
 	// Insecure gives the step all capabilities that this process has, the devices of
 	// the machine, /proc and /sys with nothing hidden or read-only in them.
 	Insecure bool
@@ -78,10 +81,17 @@ func checkHostname(name string) error {
 }
 
 // IO is where the output of a process goes, as it comes. A nil writer discards;
-// one and the same writer for both keeps the order of the two streams. Standard
-// input is /dev/null.
+// one and the same writer for both keeps the order of the two streams.
 type IO struct {
 	Stdout, Stderr io.Writer
+	// Stdin is what the process reads; nil is /dev/null. A read that nobody answers may
+	// outlast the process.
+	Stdin io.Reader
+	// Terminal, if not nil, gives the process a terminal of its own: what it is typed is
+	// Stdin, what it shows goes to Stdout.
+	Terminal *Terminal
+	// Used, if not nil, is filled in when the process has run, also when it failed.
+	Used *Usage
 }
 
 // ExitError reports that a step's command ran and failed, or could not be
@@ -90,17 +100,24 @@ type ExitError struct {
 	Code   int         // exit code; 128 plus the signal's number when a signal ended it; 126 or 127 when it was not started
 	Signal unix.Signal // the signal that ended the command, or 0
 	Err    error       // why the command could not be started, or nil
+	// OutOfMemory says that the kernel killed a process of the step because they
+	// reached the limit of memory.
+	OutOfMemory bool
 }
 
 // Error describes the end of the command in a shell's words.
 func (e *ExitError) Error() string {
-	switch {
-	case e.Err != nil:
+	if e.Err != nil {
 		return e.Err.Error()
-	case e.Signal != 0:
-		return fmt.Sprintf("killed by signal %d (%s)", e.Signal, unix.SignalName(e.Signal))
 	}
-	return fmt.Sprintf("exit code: %d", e.Code)
+	text := fmt.Sprintf("exit code: %d", e.Code)
+	if e.Signal != 0 {
+		text = fmt.Sprintf("killed by signal %d (%s)", e.Signal, unix.SignalName(e.Signal))
+	}
+	if e.OutOfMemory {
+		text += ": out of memory, the limit was reached"
+	}
+	return text
 }
 
 // Unwrap returns why the command could not be started.

@@ -35,6 +35,11 @@ func setUp(p *plan) error {
 	if err := unix.Sethostname([]byte(p.Hostname)); err != nil {
 		return fmt.Errorf("set hostname: %w", err)
 	}
+	if p.Flags&unix.CLONE_NEWCGROUP != 0 { // by now we are in the cgroup that is to be its root
+		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+			return fmt.Errorf("unshare cgroup namespace: %w", err)
+		}
+	}
 	if p.Flags&unix.CLONE_NEWNET != 0 {
 		if err := loopbackUp(); err != nil {
 			return fmt.Errorf("bring up loopback: %w", err)

@@ -71,17 +71,22 @@ func Spec(p Process, h Host) *specs.Spec {
 	}
 }
 
-// resources lets a step use the devices that it is given and no others, whatever nodes
-// it makes or finds.
+// resources limits a step, and lets it use the devices that it is given and no others,
+// whatever nodes it makes or finds.
 func resources(p Process, h Host) *specs.LinuxResources {
+	limits := p.Resources.spec()
 	if p.Insecure {
-		return nil
+		return limits
+	}
+	if limits == nil {
+		limits = &specs.LinuxResources{}
 	}
 	rules := []specs.LinuxDeviceCgroup{{Access: "rwm"}}
 	for _, d := range devices(p, h) {
 		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"})
 	}
-	return &specs.LinuxResources{Devices: rules}
+	limits.Devices = rules
+	return limits
 }
 
 // hidden is a list of paths that is there for any but an insecure step.

@@ -1,0 +1,317 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func TestSettings(t *testing.T) {
+	for name, test := range map[string]struct {
+		r      Resources
+		v1, v2 string
+	}{
+		"none":               {},
+		"memory":             {Resources{Memory: 64}, "memory.limit_in_bytes=64 memory.memsw.limit_in_bytes=128", "memory.max=64 memory.swap.max=64"},
+		"swap":               {Resources{Memory: 64, Swap: 80}, "memory.limit_in_bytes=64 memory.memsw.limit_in_bytes=80", "memory.max=64 memory.swap.max=16"},
+		"swap without limit": {Resources{Memory: 64, Swap: -1}, "memory.limit_in_bytes=64 memory.memsw.limit_in_bytes=-1", "memory.max=64 memory.swap.max=max"},
+		"cpus":               {Resources{CPUQuota: 150000}, "cpu.cfs_period_us=100000 cpu.cfs_quota_us=150000", "cpu.max=150000 100000"},
+		"period":             {Resources{CPUQuota: 10, CPUPeriod: 20}, "cpu.cfs_period_us=20 cpu.cfs_quota_us=10", "cpu.max=10 20"},
+		"shares":             {Resources{CPUShares: 1024}, "cpu.shares=1024", "cpu.weight=39"},
+		"sets":               {Resources{CPUs: "0-1", Mems: "0"}, "cpuset.cpus=0-1 cpuset.mems=0", "cpuset.cpus=0-1 cpuset.mems=0"},
+		"pids":               {Resources{PIDs: 7}, "pids.max=7", "pids.max=7"},
+		"no pids limit":      {Resources{PIDs: -1}, "pids.max=max", "pids.max=max"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for v2, want := range map[bool]string{false: test.v1, true: test.v2} {
+				list, err := settings(test.r.spec(), v2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, s := range list {
+					got = append(got, s.file+"="+s.value)
+				}
+				if text := strings.Join(got, " "); text != want {
+					t.Errorf("v2 %v: got %q, want %q", v2, text, want)
+				}
+			}
+		})
+	}
+	if _, err := settings(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{}}, true); err == nil {
+		t.Error("a limit that nothing sets is not refused")
+	}
+}
+
+func TestHierarchies(t *testing.T) {
+	for name, test := range map[string]struct {
+		mountinfo, membership string
+		want                  []hierarchy
+	}{
+		"v2": {
+			"30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n",
+			"0::/user.slice/user-1000.slice\n",
+			[]hierarchy{{v2: true, mount: "/sys/fs/cgroup", own: "/sys/fs/cgroup/user.slice/user-1000.slice"}},
+		},
+		"a container of v1, without a namespace": {
+			"30 23 0:26 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup ro,memory\n",
+			"4:memory:/docker/abc\n0::/\n",
+			[]hierarchy{{controllers: []string{"memory"}, mount: "/sys/fs/cgroup/memory", own: "/sys/fs/cgroup/memory"}},
+		},
+		"a cgroup beside the mount's": {
+			"30 23 0:26 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup ro,memory\n",
+			"4:memory:/docker/abcdef\n",
+			[]hierarchy{{controllers: []string{"memory"}, mount: "/sys/fs/cgroup/memory", own: "/sys/fs/cgroup/memory"}},
+		},
+		"two controllers in one, and a named one": {
+			"30 23 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n31 23 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n",
+			"3:cpu,cpuacct:/a\n2:name=systemd:/b\n",
+			[]hierarchy{
+				{controllers: []string{"cpu", "cpuacct"}, mount: "/sys/fs/cgroup/cpu,cpuacct", own: "/sys/fs/cgroup/cpu,cpuacct/a"},
+				{controllers: []string{"name=systemd"}, mount: "/sys/fs/cgroup/systemd", own: "/sys/fs/cgroup/systemd/b"},
+			},
+		},
+		"none": {"22 1 0:21 / / rw - ext4 /dev/sda1 rw\n", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := cgroupFile{[]byte(test.mountinfo), []byte(test.membership)}.hierarchies()
+			if len(got) != len(test.want) {
+				t.Fatalf("got %+v, want %+v", got, test.want)
+			}
+			for i := range got {
+				w := test.want[i]
+				if got[i].own != w.own || got[i].mount != w.mount || got[i].v2 != w.v2 || strings.Join(got[i].controllers, ",") != strings.Join(w.controllers, ",") {
+					t.Errorf("got %+v, want %+v", got[i], w)
+				}
+			}
+		})
+	}
+}
+
+// unified makes files like those of a cgroup v2 of ours, two levels deep, whose upper
+// one gives the lower ones some controllers.
+func unified(t *testing.T, controllers string) hierarchy {
+	t.Helper()
+	mount := t.TempDir()
+	tree{
+		"cgroup.controllers": "memory cpu pids", "cgroup.procs": "", "cgroup.subtree_control": controllers,
+		"own/cgroup.procs": "", "own/cgroup.subtree_control": "",
+	}.make(t, mount)
+	return hierarchy{v2: true, mount: mount, own: filepath.Join(mount, "own")}
+}
+
+func TestUnifiedPlace(t *testing.T) {
+	h := unified(t, "memory pids")
+	g, err := cgroups{h}.make(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir := filepath.Dir(g.dirs[0].path); dir != h.mount {
+		t.Errorf("made in %s, want the nearest with controllers, %s", dir, h.mount)
+	}
+	if _, err := (cgroups{unified(t, "pids")}).make(nil); !errors.Is(err, errNoCgroup) {
+		t.Errorf("measuring alone must enable nothing: %v", err)
+	}
+	_, err = cgroups{h}.make(Resources{CPUs: "0"}.spec())
+	if !errors.Is(err, errNoCgroup) || !strings.Contains(err.Error(), "cpuset") {
+		t.Errorf("got %v, want that cpuset is missing", err)
+	}
+}
+
+func TestSweepCgroups(t *testing.T) {
+	parent := t.TempDir()
+	tree{cgroupPrefix + "1-gone/below/": "", "other/": ""}.make(t, parent)
+	used, err := newCgroupDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.lock.Close()
+	sweepCgroups(parent)
+	left, err := readNames(parent)
+	if err != nil || len(left) != 2 || strings.Contains(strings.Join(left, " "), "gone") {
+		t.Errorf("left is %q, %v: want what is in use, and what is not ours", left, err)
+	}
+}
+
+func TestParseCPUs(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "0": 1, "0-2,5": 4, "3-1": -1, "x": -1, "1,": -1, "99999999": -1} {
+		got, err := ParseCPUs(text)
+		if (err != nil) != (want < 0) || want >= 0 && len(got) != want {
+			t.Errorf("%q: got %v, %v", text, got, err)
+		}
+	}
+}
+
+// limited runs a script with limits that a cgroup keeps, or skips.
+func limited(t *testing.T, text string, r Resources) (string, Usage, error) {
+	t.Helper()
+	s := newStore(t)
+	e := New(s)
+	if err := e.CanLimit(r); err != nil {
+		t.Skipf("needs a cgroup: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	p := script(text)
+	p.Resources = r
+	var out bytes.Buffer
+	var used Usage
+	err := e.Run(ctx, prepare(t, s, "base"), p, IO{Stdout: &out, Stderr: &out, Used: &used})
+	if left := ourCgroups(t); len(left) > 0 {
+		t.Errorf("cgroups are left: %q", left)
+	}
+	return out.String(), used, err
+}
+
+func TestRunOutOfMemory(t *testing.T) {
+	_, used, err := limited(t, "dd if=/dev/zero of=/dev/null bs=200M count=1; exit 3", Resources{Memory: 48 << 20, Swap: 48 << 20})
+	var exit *ExitError
+	if !errors.As(err, &exit) || !exit.OutOfMemory || !strings.Contains(err.Error(), "out of memory") {
+		t.Errorf("got %v", err)
+	}
+	if used.PeakMemory < 16<<20 || used.PeakMemory > 50<<20 {
+		t.Errorf("peak memory is %d", used.PeakMemory)
+	}
+}
+
+func TestRunForkBomb(t *testing.T) {
+	out, _, err := limited(t, "f() { f | f & }; f 2>/dev/null; i=0; while [ $i -lt 100 ]; do sleep 100 & i=$((i+1)); done; echo not reached", Resources{PIDs: 30})
+	var exit *ExitError
+	if !errors.As(err, &exit) || strings.Contains(out, "not reached") {
+		t.Errorf("got %v, %.200s", err, out)
+	}
+}
+
+func TestRunSeesItsCgroupAsRoot(t *testing.T) {
+	out, _, err := limited(t, "cat /proc/self/cgroup", Resources{PIDs: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "pids:") && !strings.HasSuffix(line, ":/\n") {
+			t.Errorf("got %q, want the root", line)
+		}
+	}
+}
+
+func TestRunUsage(t *testing.T) {
+	s := newStore(t)
+	p := script("dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 1")
+	var used Usage
+	err := New(s).Run(t.Context(), prepare(t, s, "base"), p, IO{Used: &used})
+	var exit *ExitError
+	if !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if used.PeakMemory < 1<<19 || used.CPUTime <= 0 || used.Written < 8<<20 {
+		t.Errorf("got %+v", used)
+	}
+}
+
+// TestRunSubstitutes limits where there are no cgroups.
+func TestRunSubstitutes(t *testing.T) {
+	s := newStore(t)
+	e := New(s)
+	e.cgroups = func() (cgroups, error) { return nil, nil }
+	if err := e.CanLimit(Resources{Memory: 1}); !errors.Is(err, errNoCgroup) {
+		t.Errorf("got %v", err)
+	}
+	p := script("ulimit -d; while read a b c d e; do test \"$a$b\" = Maxprocesses && echo $c; done < /proc/self/limits; grep Cpus_allowed_list /proc/self/status")
+	p.Resources = Resources{Memory: 256 << 20, PIDs: 900, CPUQuota: 50_000}
+	var out bytes.Buffer
+	if err := e.Run(t.Context(), prepare(t, s, "base"), p, IO{Stdout: &out, Stderr: &out}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(out.String())
+	if len(lines) != 4 || lines[0] != "262144" || lines[1] != "900" {
+		t.Fatalf("got %q", lines)
+	}
+	var have unix.CPUSet
+	if unix.SchedGetaffinity(0, &have) == nil && have.Count() > 1 && lines[3] != "0" {
+		t.Errorf("the command is on processors %s", lines[3])
+	}
+}
+
+func TestRunLimitsAreNotRaised(t *testing.T) {
+	p := &plan{}
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
+		t.Fatal(err)
+	}
+	p.lower(unix.RLIMIT_NOFILE, now.Max+1)
+	if now.Max != unix.RLIM_INFINITY && p.Limits[0].Hard > now.Max {
+		t.Errorf("got %+v, have %+v", p.Limits, now)
+	}
+	p.lower(unix.RLIMIT_NOFILE, 1)
+	if len(p.Limits) != 1 {
+		t.Error("a limit that was asked for is overruled")
+	}
+}
+
+func TestRunTerminal(t *testing.T) {
+	s := newStore(t)
+	sized := make(chan os.Signal, 1)
+	columns := 91
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	out := &watch{want: "ready", then: func() {
+		columns = 77
+		sized <- unix.SIGWINCH
+		_, _ = w.WriteString("go on\n")
+	}}
+	p := script("tty; stty size 2>/dev/null; test -t 0 && test -t 1 && echo terminals; echo typed > /dev/tty; echo ready; read x; echo got $x; exit 7")
+	err = New(s).Run(t.Context(), prepare(t, s, "base"), p, IO{Stdout: out, Stdin: r, Terminal: &Terminal{
+		Size: func() (int, int) { return columns, 33 }, Resized: sized,
+	}})
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Code != 7 {
+		t.Errorf("got %v", err)
+	}
+	for _, want := range []string{"/dev/pts/0\r\n", "terminals\r\n", "typed\r\n", "got go on\r\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in %q", want, out.String())
+		}
+	}
+}
+
+func (w *watch) String() string { return w.buf.String() }
+
+// watch is a buffer that calls then once when it has what it wants.
+type watch struct {
+	buf  bytes.Buffer
+	want string
+	then func()
+}
+
+func (w *watch) Write(p []byte) (int, error) {
+	n, err := w.buf.Write(p)
+	if w.then != nil && strings.Contains(w.String(), w.want) {
+		w.then()
+		w.then = nil
+	}
+	return n, err
+}
+
+func TestRunStdin(t *testing.T) {
+	s := newStore(t)
+	var out bytes.Buffer
+	p := script("cat; readlink /proc/self/fd/0 | grep -o pipe")
+	if err := New(s).Run(t.Context(), prepare(t, s, "base"), p, IO{Stdout: &out, Stdin: strings.NewReader("hello\n")}); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != "hello\npipe\n" {
+		t.Errorf("got %q", out.String())
+	}
+}
