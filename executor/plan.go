@@ -148,6 +148,7 @@ func refuse(s *specs.Spec) error {
 		what  string
 		asked bool
 	}{
+		{"a terminal", s.Process.Terminal}, // it is asked for with IO
 		{"a list of devices that allows all others", allowsDevices(s.Linux.Resources)},
 		{"an AppArmor profile", s.Process.ApparmorProfile != ""},
 		{"an SELinux label", s.Process.SelinuxLabel != "" || s.Linux.MountLabel != ""},

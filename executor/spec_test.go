@@ -110,7 +110,7 @@ func TestCompileRefuses(t *testing.T) {
 		"capabilities":      func(s *specs.Spec) { s.Process.Capabilities = nil },
 		"CAP_NONSENSE":      func(s *specs.Spec) { s.Process.Capabilities.Bounding = []string{"CAP_NONSENSE"} },
 		"terminal":          func(s *specs.Spec) { s.Process.Terminal = true },
-		"cgroup limits":     func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{} },
+		"cgroup limits":     func(s *specs.Spec) { s.Linux.Resources = &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{}} },
 		"RLIMIT_COOKIES":    func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_COOKIES"}} },
 		"AppArmor":          func(s *specs.Spec) { s.Process.ApparmorProfile = "x" },
 		"SELinux":           func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
