@@ -64,6 +64,9 @@ func (e *VerifyError) Error() string {
 	return text
 }
 
+// Mismatch tells it apart from a failure to store.
+func (e *VerifyError) Mismatch() bool { return true }
+
 // NotImageError says that a manifest is no container image but something else
 // that is kept in the form of one.
 type NotImageError struct {

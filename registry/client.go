@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	defaultParallel  = 4
+	defaultParallel  = 6
 	defaultUserAgent = "ocibuild"
 	// maxWaiting bounds how many blobs of one manifest are looked up at once, or wait for their turn to move.
 	maxWaiting = 32
-	// stallTimeout is how long a download may give no byte before it counts as broken off.
+	// stallTimeout is how long a body may give next to nothing before it counts as broken off.
 	stallTimeout = time.Minute
 	// headerTimeout is how long an answer may take once a request is sent. It is long because a registry that keeps its blobs in an
 	// object store may copy a large one before it answers an upload.
@@ -40,7 +40,7 @@ type Options struct {
 	Hosts *hosts.Config
 	// UserAgent is sent with every request; empty means "ocibuild".
 	UserAgent string
-	// Parallel bounds how many blobs move at once; 0 means 4.
+	// Parallel bounds how many blobs, and pieces of large ones, move at once; 0 means 6.
 	Parallel int
 	// Progress is told how transfers go. Its calls never overlap.
 	Progress func(Progress)
@@ -62,20 +62,34 @@ type Store interface {
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 	// Put stores what r gives if it has the size and digest wanted. Storing what is there already is no error.
 	Put(ctx context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error)
+	Fetcher
+	// Seen remembers that a repository has a blob.
+	Seen(desc ocispec.Descriptor, host, repository string) error
+	// UseAnywhere is Use that is also content with a blob which some repository was seen to have.
+	UseAnywhere(d digest.Digest) bool
+}
+
+// Fetcher stores blobs that may come in several attempts.
+type Fetcher interface {
+	// Fetch stores a blob unless it is there. open gives its bytes from an offset on, which is where an earlier attempt has ended.
+	// Content of another digest is an error with a method Mismatch() bool. Errors of open and of its readers are given back as they
+	// are. Two calls for one blob fetch it once.
+	Fetch(ctx context.Context, want ocispec.Descriptor, open func(ctx context.Context, offset int64) (io.ReadCloser, error)) error
 }
 
 // Client talks to registries. It is safe for concurrent use; one client for many transfers keeps its tokens and connections.
 type Client struct {
-	options Options
-	places  *hosts.Config // where repositories can be had
-	retry   *retrier
-	config  dockerConfig
-	secrets secrets
-	slots   *semaphore.Weighted // one for each blob that moves
-	pulling keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
-	noting  keyedLock           // one for each list of referrers that is being added to
-	stall   time.Duration
-	dialer  func(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error)
+	options   Options
+	places    *hosts.Config // where repositories can be had
+	retry     *retrier
+	config    dockerConfig
+	secrets   secrets
+	slots     *semaphore.Weighted // one for each blob that moves
+	pulling   keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
+	noting    keyedLock           // one for each list of referrers that is being added to
+	noRanges  sync.Map            // hosts that do not give the ranges that they are asked for
+	pieceSize int64               // of blobs that are fetched in pieces
+	dialer    func(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu         sync.Mutex
 	servers    map[string]*server         // by all that is configured for them
@@ -93,12 +107,12 @@ func New(o Options) *Client {
 		o.Parallel = defaultParallel
 	}
 	c := &Client{
-		options: o,
-		config:  dockerConfig{dir: o.ConfigDir},
-		slots:   semaphore.NewWeighted(int64(o.Parallel)),
-		stall:   stallTimeout,
-		dialer:  dialer,
-		places:  o.Hosts,
+		options:   o,
+		config:    dockerConfig{dir: o.ConfigDir},
+		slots:     semaphore.NewWeighted(int64(o.Parallel)),
+		pieceSize: pieceSize,
+		dialer:    dialer,
+		places:    o.Hosts,
 
 		servers: map[string]*server{}, transports: map[string]*http.Transport{},
 	}

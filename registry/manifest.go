@@ -27,6 +27,8 @@ const (
 	maxConfig = 8 << 20
 	// maxDepth is how deep indexes may nest.
 	maxDepth = 4
+	// maxChildren is how much a manifest or an index may name.
+	maxChildren = 8192
 	// maxDownloads is how often content is fetched anew when it arrives damaged.
 	maxDownloads = 3
 )
@@ -97,6 +99,9 @@ func parseManifest(mediaType string, body []byte) (*document, error) {
 func (d *document) validate() error {
 	if !isIndex(d.MediaType) && d.Config == nil {
 		return errors.New("the manifest has no config")
+	}
+	if n := len(d.children()); n > maxChildren {
+		return fmt.Errorf("the manifest names %d things, more than the %d allowed", n, maxChildren)
 	}
 	for _, child := range d.children() {
 		if err := child.Digest.Validate(); err != nil {

@@ -8,6 +8,7 @@ import (
 
 // The notes that say what happens to a blob or manifest. Any other note is a sentence for the user.
 const (
+	NoteWaiting = "waiting"
 	NotePulling = "pulling"
 	NotePushing = "pushing"
 	NoteExists  = "exists"
@@ -57,8 +58,13 @@ type meter struct {
 }
 
 func (j job) meter(r io.Reader, desc ocispec.Descriptor, note string) *meter {
-	j.report(desc, note, 0, false)
-	return &meter{r: r, j: j, desc: desc, note: note}
+	return j.meterFrom(r, desc, note, 0)
+}
+
+// meterFrom is meter for a reader that begins at an offset.
+func (j job) meterFrom(r io.Reader, desc ocispec.Descriptor, note string, offset int64) *meter {
+	j.report(desc, note, offset, false)
+	return &meter{r: r, j: j, desc: desc, note: note, offset: offset, marked: offset}
 }
 
 // Read reads on and reports every progressStep bytes.

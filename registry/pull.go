@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,12 +28,24 @@ type PullRequest struct {
 	Platforms []ocispec.Platform
 	// All wants everything that an index names: the images for every platform, and what goes with them.
 	All bool
+	// Later leaves layers where they are. The store is told that they were seen there.
+	Later bool
 }
+
+const (
+	// maxDocuments bounds the manifests and indexes of one pull.
+	maxDocuments = 1024
+	// maxTogether bounds how many manifests of an index are pulled at once.
+	maxTogether = 4
+)
 
 // puller is one pull.
 type puller struct {
 	job
-	into Store
+	into      Store
+	later     bool
+	documents atomic.Int64
+	whole     sync.Map // digests of what has been pulled with everything that it names
 }
 
 // wanted are the platforms that are wanted of a manifest or an index; none means everything.
@@ -48,7 +63,7 @@ func (c *Client) Pull(ctx context.Context, r PullRequest, into Store) (ocispec.D
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	p := &puller{job: j, into: into}
+	p := &puller{job: j, into: into, later: r.Later}
 	desc, body, err := p.manifest(ctx, r.Reference)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -75,6 +90,9 @@ func (r PullRequest) wanted() wanted {
 
 // tree stores what is wanted of what a manifest or an index names, then itself.
 func (p *puller) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, want wanted, depth int) error {
+	if p.documents.Add(1) > maxDocuments {
+		return p.errorf("", "there are more than %d manifests in it", maxDocuments)
+	}
 	doc, err := parseManifest(desc.MediaType, body)
 	if err != nil {
 		return p.errorf("", "%s: %s", desc.Digest, err.Error())
@@ -105,16 +123,28 @@ func (p *puller) index(ctx context.Context, doc *document, want wanted, depth in
 	if err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxTogether)
 	for _, c := range children {
-		body, err := p.child(ctx, c.desc)
-		if err != nil {
-			return err
-		}
-		if err := p.tree(ctx, c.desc, body, c.want, depth+1); err != nil {
-			return err
-		}
+		group.Go(func() error { return p.branch(ctx, c, depth+1) })
 	}
-	return nil
+	return group.Wait()
+}
+
+// branch stores what is wanted of an entry of an index.
+func (p *puller) branch(ctx context.Context, c choice, depth int) error {
+	if _, done := p.whole.Load(c.desc.Digest); done {
+		return nil
+	}
+	body, err := p.child(ctx, c.desc)
+	if err != nil {
+		return err
+	}
+	err = p.tree(ctx, c.desc, body, c.want, depth)
+	if err == nil && len(c.want) == 0 {
+		p.whole.Store(c.desc.Digest, true)
+	}
+	return err
 }
 
 // choice is an entry of an index and what is wanted of it.
@@ -276,16 +306,46 @@ func (p *puller) image(ctx context.Context, doc *document, want wanted) error {
 	if found != nil && !want.suit(*found) {
 		p.report(*doc.Config, fmt.Sprintf("the image is for %s, not for %s", platformName(*found), platformName(want[0])), doc.Config.Size, true)
 	}
+	return p.layers(ctx, unique(doc.Layers))
+}
+
+// layers stores layers, or notes where they are.
+func (p *puller) layers(ctx context.Context, layers []ocispec.Descriptor) error {
+	if p.later {
+		for _, layer := range layers {
+			if err := p.seen(layer); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, layer := range layers {
+		p.report(layer, NoteWaiting, 0, false) // so that it is known from the beginning how much there is
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxWaiting)
-	seen := map[digest.Digest]bool{}
-	for _, layer := range doc.Layers {
-		if !seen[layer.Digest] {
-			seen[layer.Digest] = true
-			group.Go(func() error { return p.blob(ctx, layer) })
-		}
+	for _, layer := range layers {
+		group.Go(func() error { return p.blob(ctx, layer) })
 	}
 	return group.Wait()
+}
+
+// unique leaves out what is named again.
+func unique(list []ocispec.Descriptor) []ocispec.Descriptor {
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(slices.Clone(list), func(d ocispec.Descriptor) bool {
+		again := seen[d.Digest]
+		seen[d.Digest] = true
+		return again
+	})
+}
+
+// seen tells the store where a blob is.
+func (p *puller) seen(desc ocispec.Descriptor) error {
+	if err := p.into.Seen(desc, p.repo.Host, p.repo.Name); err != nil {
+		return fmt.Errorf("store %s: %w", desc.Digest, err)
+	}
+	return nil
 }
 
 // config stores a config and returns the platform that it tells, nil if it is no image's.
@@ -322,34 +382,93 @@ func (p *puller) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	defer unlock()
 	if p.into.Use(desc.Digest) {
 		p.report(desc, NoteExists, desc.Size, true)
-		return nil
+		return p.seen(desc)
 	}
-	err = p.untilWhole(ctx, func() error { return p.fetch(ctx, desc) })
+	if err := p.fetch(ctx, desc, p.into); err != nil {
+		return err
+	}
+	return p.seen(desc)
+}
+
+// FetchBlob stores a blob that any of some repositories may have; they are asked in turn. The error is what the first of them says.
+func (c *Client) FetchBlob(ctx context.Context, desc ocispec.Descriptor, from []Repository, into Fetcher) error {
+	var first error
+	for _, repo := range from {
+		j, err := c.newJob("fetch blob", repo, desc.Digest.String())
+		if err == nil {
+			err = j.fetch(ctx, desc, into)
+		}
+		var fault *Error
+		if err == nil || !errors.As(err, &fault) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if first == nil {
+		return fmt.Errorf("fetch blob %s: no repository is known to have it", desc.Digest)
+	}
+	return first
+}
+
+// fetch downloads a blob into a store. What is wrong with the download is told in its own words, what is wrong with the store in its.
+func (j job) fetch(ctx context.Context, desc ocispec.Descriptor, into Fetcher) error {
+	err := j.untilWhole(ctx, func() error { return j.fetchOnce(ctx, desc, into) })
 	if err == nil {
-		p.report(desc, NotePulling, desc.Size, true)
+		j.report(desc, NotePulling, desc.Size, true)
 	}
 	return err
 }
 
-// fetch downloads a blob into the store. What is wrong with the download is told in its own words, what is wrong with the store in its.
-func (p *puller) fetch(ctx context.Context, desc ocispec.Descriptor) error {
-	if err := p.c.slots.Acquire(ctx, 1); err != nil {
-		return p.transportError(ctx, err)
-	}
-	defer p.c.slots.Release(1)
-	d, err := p.download(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	_, err = p.into.Put(ctx, desc, p.meter(d, desc, NotePulling))
+func (j job) fetchOnce(ctx context.Context, desc ocispec.Descriptor, into Fetcher) error {
+	var body *slotted
+	err := into.Fetch(ctx, desc, func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		var err error
+		body, err = j.openSlotted(ctx, desc, offset)
+		return body, err
+	})
+	var fault *Error
+	var wrong interface{ Mismatch() bool }
 	switch {
 	case err == nil:
 		return nil
-	case d.err != nil && !errors.Is(d.err, io.EOF):
-		return d.err
 	case ctx.Err() != nil:
-		return p.transportError(ctx, err)
+		return j.transportError(ctx, err)
+	case errors.As(err, &fault):
+		return fault
+	case errors.As(err, &wrong) && wrong.Mismatch() && body != nil:
+		d := j.download(ctx, desc, 0, desc.Size)
+		d.resp = body.answer
+		return d.corrupt(otherDigest)
 	}
 	return fmt.Errorf("store %s: %w", desc.Digest, err)
+}
+
+// slotted is a download that holds one of the client's slots.
+type slotted struct {
+	io.Reader
+	body    io.Closer
+	answer  *http.Response // what the body is of
+	release func()
+}
+
+// openSlotted opens a blob from an offset on when it is its turn to move.
+func (j job) openSlotted(ctx context.Context, desc ocispec.Descriptor, offset int64) (*slotted, error) {
+	if err := j.c.slots.Acquire(ctx, 1); err != nil {
+		return nil, j.transportError(ctx, err)
+	}
+	release := sync.OnceFunc(func() { j.c.slots.Release(1) })
+	body, err := j.openBlob(ctx, desc, offset)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &slotted{j.meterFrom(body, desc, NotePulling, offset), body, body.answer(), release}, nil
+}
+
+// Close ends the download and gives the slot back.
+func (s *slotted) Close() error {
+	defer s.release()
+	return s.body.Close()
 }

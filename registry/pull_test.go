@@ -289,7 +289,7 @@ func TestPullStall(t *testing.T) {
 		<-r.Context().Done() // until the client goes
 	})
 	c, into := newClient(t, Options{}), newStore()
-	c.stall = 20 * time.Millisecond
+	c.retry.stall = 20 * time.Millisecond
 	if _, err := c.Pull(context.Background(), PullRequest{Repo: f.repo("app"), Reference: "v1", Platforms: only(amd64)}, into); err != nil {
 		t.Fatal(err)
 	}

@@ -30,11 +30,13 @@ type retrier struct {
 	now    func() time.Time
 	random func() float64 // in [0,1)
 	note   func(host, text string)
+	stall  time.Duration
 	seen   sync.Map // hosts that have answered: a refused connection to one of them may pass
+	limits sync.Map // *hostLimit, by host
 }
 
 func newRetrier(note func(host, text string)) *retrier {
-	return &retrier{sleep: sleep, now: time.Now, random: rand.Float64, note: note}
+	return &retrier{sleep: sleep, now: time.Now, random: rand.Float64, note: note, stall: stallTimeout}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -137,6 +139,12 @@ func (r *retrier) pause(ctx context.Context, host string, n int, v verdict, why 
 		d = v.after + time.Duration(r.random()*float64(v.after/10)) // never sooner than asked, and not all clients at once
 	}
 	r.note(nameHost(host), fmt.Sprintf("%s: try again in %s", why, d.Round(time.Millisecond)))
+	if v.after == 0 {
+		return r.sleep(ctx, d)
+	}
+	limit, until := r.host(host), r.now().Add(d) // nobody else disturbs a host that has asked for a pause
+	limit.hush(until)
+	defer limit.speak(until)
 	return r.sleep(ctx, d)
 }
 
@@ -158,7 +166,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	once := ctx.Value(withoutRetryKey{}) != nil
 	for n := 0; ; n++ {
-		resp, err := t.base.RoundTrip(req)
+		resp, err := t.attempt(req)
 		v := t.retry.judge(req.URL.Host, resp, err)
 		if once || !v.again || n == maxRetries {
 			return resp, err

@@ -20,11 +20,67 @@ import (
 type memStore struct {
 	mu    sync.Mutex
 	blobs map[digest.Digest][]byte
+	parts map[digest.Digest][]byte
+	seen  map[digest.Digest][]string // "host/repository"
 	order []digest.Digest
 	fail  error // what Put returns
 }
 
-func newStore() *memStore { return &memStore{blobs: map[digest.Digest][]byte{}} }
+func newStore() *memStore {
+	return &memStore{blobs: map[digest.Digest][]byte{}, parts: map[digest.Digest][]byte{}, seen: map[digest.Digest][]string{}}
+}
+
+func (s *memStore) Seen(desc ocispec.Descriptor, host, repository string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[desc.Digest] = append(s.seen[desc.Digest], host+"/"+repository)
+	return nil
+}
+
+func (s *memStore) UseAnywhere(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blobs[d] != nil || len(s.seen[d]) > 0
+}
+
+// mismatch is the error for other content.
+type mismatch struct{}
+
+func (mismatch) Error() string  { return "fetch: other content" }
+func (mismatch) Mismatch() bool { return true }
+
+// Fetch continues parts as the real store does.
+func (s *memStore) Fetch(ctx context.Context, want ocispec.Descriptor, open func(context.Context, int64) (io.ReadCloser, error)) error {
+	if s.Use(want.Digest) {
+		return nil
+	}
+	if s.fail != nil {
+		return s.fail
+	}
+	s.mu.Lock()
+	part := s.parts[want.Digest]
+	delete(s.parts, want.Digest)
+	s.mu.Unlock()
+	r, err := open(ctx, int64(len(part)))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	body, err := io.ReadAll(io.LimitReader(r, want.Size+1))
+	body = append(part, body...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.parts[want.Digest] = body
+		return err
+	}
+	if want.Digest.Algorithm().FromBytes(body) != want.Digest || int64(len(body)) != want.Size {
+		return mismatch{}
+	}
+	s.blobs[want.Digest] = body
+	s.order = append(s.order, want.Digest)
+	return nil
+}
 
 func (s *memStore) Use(d digest.Digest) bool {
 	s.mu.Lock()

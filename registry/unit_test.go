@@ -54,7 +54,7 @@ func TestContentRange(t *testing.T) {
 		{"items 5-9/10", 0, 0, false},
 		{"bytes 5-9", 0, 0, false},
 	} {
-		start, total, ok := parseContentRange(test.value)
+		start, _, total, ok := parseContentRange(test.value)
 		if ok != test.ok || ok && (start != test.start || total != test.total) {
 			t.Errorf("%q: %d %d %v", test.value, start, total, ok)
 		}
@@ -284,7 +284,7 @@ func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 5-9/10")
 	f.Add("bytes 0-0/*")
 	f.Fuzz(func(t *testing.T, s string) {
-		if start, total, ok := parseContentRange(s); ok && (start < 0 || total >= 0 && start >= total) {
+		if start, end, total, ok := parseContentRange(s); ok && (start < 0 || end <= start || total >= 0 && end > total) {
 			t.Errorf("%q: %d of %d", s, start, total)
 		}
 	})
