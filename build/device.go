@@ -115,7 +115,7 @@ func (r *run) giveDevices(p *executor.Process, devices []*cdi.Device) error {
 			switch {
 			case err != nil:
 				return fmt.Errorf("device node: %w", err)
-			case r.b.Rootless:
+			case !r.b.Level.MakesDevices():
 				p.Mounts = append(p.Mounts, n.Bind())
 			default:
 				p.Devices = append(p.Devices, node)

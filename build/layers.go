@@ -363,9 +363,10 @@ func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f la
 
 // applyOptions says how layers are unpacked here.
 func (b *Builder) applyOptions(f layer.Format) layer.ApplyOptions {
-	o := layer.ApplyOptions{Format: f, UserXattr: b.Rootless, SkipDevices: b.Rootless}
-	if b.SingleID {
-		o.Owner = func(int, int) (int, int) { return 0, 0 }
+	o := layer.ApplyOptions{Format: f, UserXattr: b.Level.UserXattr(), SkipDevices: !b.Level.MakesDevices()}
+	if b.Level.OneOwner() {
+		uid, gid := os.Geteuid(), os.Getegid()
+		o.Owner = func(int, int) (int, int) { return uid, gid }
 	}
 	return o
 }

@@ -43,12 +43,8 @@ type Builder struct {
 	Remotes Remotes
 	// NoRun is why RUN is impossible here when Executor is nil.
 	NoRun string
-	// Rootless says that this process sits in a user namespace: overlay
-	// attributes are user.overlay.* and device nodes cannot be made.
-	Rootless bool
-	// SingleID says that this user namespace has one id only: everything that
-	// is unpacked belongs to it, whatever a layer says.
-	SingleID bool
+	// Level is what this process may do: whose files can be made, and how steps run.
+	Level executor.Level
 	// Jobs bounds the steps that work at once; 0 means a default that suits the machine.
 	Jobs int
 	// Now is the clock for created times; nil means time.Now.

@@ -101,7 +101,7 @@ func newFloor(b *testing.B, s *Snapshots) func() error {
 	}
 	tree{"upper/": "", "work/": "", "merged/": ""}.make(b, dir)
 	options := "lowerdir=" + s.tree("base") + ",upperdir=" + dir + "/upper,workdir=" + dir + "/work,volatile"
-	if s.userxattr {
+	if s.level.UserXattr() {
 		options += ",userxattr"
 	}
 	return func() error {

@@ -44,6 +44,15 @@ func (m idMap) total() uint64 {
 	return n
 }
 
+// text gives the map as the kernel takes it.
+func (m idMap) text() string {
+	var b strings.Builder
+	for _, r := range m {
+		fmt.Fprintln(&b, r.inside, r.outside, r.count)
+	}
+	return b.String()
+}
+
 // subordinateIDs finds the ranges that /etc/subuid or /etc/subgid gives to a
 // user, by name or by number.
 func subordinateIDs(file []byte, user, uid string) idMap {

@@ -170,7 +170,7 @@ func runCanceled(t *testing.T, e *Executor, sn *Snapshot) error {
 
 // helpRun runs a step that does not end, in the store that the environment names.
 func helpRun() int {
-	s, err := OpenSnapshots(os.Getenv("STORE"), testLevel != LevelRoot)
+	s, err := OpenSnapshots(os.Getenv("STORE"), testLevel)
 	if err != nil {
 		return fatal(err)
 	}

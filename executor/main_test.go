@@ -23,7 +23,7 @@ const helperVar = "OCIBUILD_TEST_HELPER"
 
 func TestMain(m *testing.M) {
 	Init()
-	level, exit, done, err := Enter(context.Background())
+	level, exit, done, err := Enter(context.Background(), LevelAuto)
 	if done {
 		os.Exit(exit)
 	}
@@ -60,7 +60,7 @@ func newStore(t testing.TB) *Snapshots {
 	if _, err := os.Stat(busybox); err != nil {
 		t.Skipf("needs a static busybox: %v", err)
 	}
-	s, err := OpenSnapshots(t.TempDir(), testLevel != LevelRoot)
+	s, err := OpenSnapshots(t.TempDir(), testLevel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func (s *Snapshots) View(ctx context.Context, parents []string) (*os.File, error
 	if len(parents) == 0 {
 		return mountDirectory(s.path(emptyDir))
 	}
-	l := layers{lower: s.lowers(parents, s.path(emptyDir)), userxattr: s.userxattr}
+	l := layers{lower: s.lowers(parents, s.path(emptyDir)), userxattr: s.level.UserXattr()}
 	f, err := mountOverlay(l, s.path(emptyDir))
 	if err != nil {
 		return nil, fmt.Errorf("view layers: %w", err)
@@ -47,7 +47,7 @@ func (s *Snapshots) mountOver(sn *Snapshot, bottom string) (*os.File, error) {
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return nil, fmt.Errorf("mount snapshot: %w", err)
 	}
-	l := layers{lower: s.lowers(sn.parents, bottom), upper: sn.Upper(), work: work, userxattr: s.userxattr}
+	l := layers{lower: s.lowers(sn.parents, bottom), upper: sn.Upper(), work: work, userxattr: s.level.UserXattr()}
 	f, err := mountOverlay(l, s.path(emptyDir))
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot: %w", err)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownMask is the capability set that this test has, as /proc shows it.
-func ownMask(t *testing.T) string {
+// ownCapabilityMask is the capability set that this test has, as /proc shows it.
+func ownCapabilityMask(t *testing.T) string {
 	t.Helper()
 	for line := range strings.Lines(readString(t, "/proc/self/status")) {
 		if mask, ok := strings.CutPrefix(line, "CapEff:\t"); ok {
@@ -30,7 +30,7 @@ func TestRunInsecure(t *testing.T) {
 			}
 			p := script("grep ^Cap /proc/self/status | while read name mask; do echo $mask; done")
 			p.Insecure, p.UID, p.GID = true, uid, uid
-			if out, want := mustRun(t, p), strings.Repeat(ownMask(t)+"\n", 5); out != want {
+			if out, want := mustRun(t, p), strings.Repeat(ownCapabilityMask(t)+"\n", 5); out != want {
 				t.Errorf("got\n%swant\n%s", out, want)
 			}
 		})

@@ -115,7 +115,7 @@ func TestDropDoubtful(t *testing.T) {
 		if err := os.WriteFile(s.path("boot"), []byte(boot), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		again, err := OpenSnapshots(s.dir, s.userxattr)
+		again, err := OpenSnapshots(s.dir, s.level)
 		if err != nil {
 			t.Fatal(err)
 		}

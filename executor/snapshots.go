@@ -21,8 +21,8 @@ import (
 // processes, and of the snapshots being made on top of them. Its methods may be
 // called from several goroutines.
 type Snapshots struct {
-	dir       string
-	userxattr bool
+	dir   string
+	level Level
 }
 
 // Snapshot is a layer being made: an empty upper directory over committed
@@ -53,14 +53,13 @@ const (
 )
 
 // OpenSnapshots opens the store of snapshots in dir, making it if need be.
-// With userxattr, overlays keep their marks in user.overlay.* attributes, as they
-// must in a user namespace.
-func OpenSnapshots(dir string, userxattr bool) (*Snapshots, error) {
+// The level must be that of this process, and of all who use dir.
+func OpenSnapshots(dir string, level Level) (*Snapshots, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
-	s := &Snapshots{dir: dir, userxattr: userxattr}
+	s := &Snapshots{dir: dir, level: level}
 	for _, sub := range []string{committedDir, activeDir, trashDir, filesDir, emptyDir, attachedDir} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("open snapshots: %w", err)
@@ -71,6 +70,9 @@ func OpenSnapshots(dir string, userxattr bool) (*Snapshots, error) {
 	}
 	return s, nil
 }
+
+// Dir is the directory that the snapshots are in.
+func (s *Snapshots) Dir() string { return s.dir }
 
 func (s *Snapshots) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)

@@ -177,7 +177,7 @@ func TestMountInPlace(t *testing.T) {
 	if err := os.Mkdir(work, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l := layers{lower: s.lowers(names, s.path(emptyDir)), upper: sn.Upper(), work: work, userxattr: s.userxattr}
+	l := layers{lower: s.lowers(names, s.path(emptyDir)), upper: sn.Upper(), work: work, userxattr: s.level.UserXattr()}
 	fd, err := mountOverlayInPlace(l, s.path(emptyDir))
 	if err != nil {
 		t.Fatal(err)

@@ -17,82 +17,113 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Level is how much this process may do, and so how steps are run.
-type Level string
-
-// The levels that Enter can reach.
-const (
-	LevelRoot     Level = "root"            // the machine's root
-	LevelRootless Level = "rootless"        // root of a user namespace with a range of ids
-	LevelSingle   Level = "rootless-single" // root of a user namespace with a single id
-)
-
 const (
 	// usernsName is the argv[0] that makes this binary wait for its id maps and
 	// then start the program proper.
 	usernsName = "ocibuild-userns"
-	// parentVar tells the program inside the pid of the one outside.
+	// parentVar tells the program inside the pid of the one outside, and its user.
 	parentVar = "OCIBUILD_USERNS_PARENT"
 )
 
-// Enter brings the program to where it may mount. For root, and inside a user
-// namespace that is already fit, it returns the level at once. For anybody else it
-// runs the whole program again as root of a new user and mount namespace, passes
-// signals on to it, and returns done with its exit code when it has ended. The ids
-// are the user's own as 0 and the ranges that /etc/subuid and /etc/subgid give;
-// without ranges, or without newuidmap and newgidmap, the user's own alone.
+// Enter brings the program to where it may do most, or to the level that is wanted. For
+// root, and inside a user namespace that is already fit, it returns the level at once. For
+// anybody else it runs the whole program again as root of a new user and mount
+// namespace, passes signals on to it, and returns done with its exit code when it has
+// ended. The ids are the user's own as 0 and the ranges that /etc/subuid and
+// /etc/subgid give, for root all that it has; without ranges, or without newuidmap and
+// newgidmap, the user's own alone. Where there is no user namespace to be had but the
+// capabilities of an ordinary container, the level is LevelChroot. With an
+// error, which says why no step can run, it is LevelNone.
 //
 // It must be called early and from the main goroutine. When ctx is done, the
 // program inside gets SIGTERM.
-func Enter(ctx context.Context) (level Level, exit int, done bool, err error) {
-	ids, err := readIDMap("/proc/self/uid_map")
-	if err != nil {
-		return "", 0, false, fmt.Errorf("enter user namespace: %w", err)
-	}
+func Enter(ctx context.Context, want Level) (level Level, exit int, done bool, err error) {
 	parent, inside := os.LookupEnv(parentVar)
 	if inside {
 		if err := settleInside(parent); err != nil {
-			return "", 0, false, fmt.Errorf("enter user namespace: %w", err)
+			return LevelNone, 0, false, fmt.Errorf("enter user namespace: %w", err)
 		}
 	}
+	if want == LevelNone {
+		return LevelNone, 0, false, errors.New("isolation none was asked for")
+	}
+	level, here := present()
 	switch {
-	case isAdmin() && ids.whole():
-		return LevelRoot, 0, false, nil
-	case isAdmin() && mayMount() && ids.total() == 1:
-		return LevelSingle, 0, false, nil
-	case isAdmin() && mayMount():
-		return LevelRootless, 0, false, nil
-	case inside || isAdmin():
-		return "", 0, false, errors.New("enter user namespace: it may not mount: " + restrictions)
+	case here == nil && (want == LevelAuto || want == level):
+		return level, 0, false, nil
+	case inside:
+		return LevelNone, 0, false, fmt.Errorf("enter user namespace: %w", here)
+	case want == LevelRoot:
+		return LevelNone, 0, false, fmt.Errorf("isolation root is out of reach: %w", errors.Join(here, notRoot(level)))
 	}
-	exit, err = runInside(ctx)
+	if want != LevelChroot {
+		exit, err = runInside(ctx, want)
+		if err == nil {
+			return "", exit, true, nil
+		}
+		err = fmt.Errorf("enter user namespace: %w", err)
+	}
+	if want != LevelAuto && want != LevelChroot {
+		return LevelNone, 0, false, err
+	}
+	if mayChroot() {
+		return LevelChroot, 0, false, nil
+	}
+	return LevelNone, 0, false, errors.Join(err, notChroot())
+}
+
+// present is the level that this process is at, if it may mount.
+func present() (Level, error) {
+	initial, err := inInitialUserNamespace()
 	if err != nil {
-		return "", 0, false, fmt.Errorf("enter user namespace: %w", err)
+		return "", err
 	}
-	return "", exit, true, nil
+	ids, err := readIDMap("/proc/self/uid_map")
+	switch {
+	case err != nil:
+		return "", err
+	case !isAdmin():
+		return "", errors.New("root with CAP_SYS_ADMIN is needed")
+	case !mayMount():
+		return "", errors.New("it may not mount: " + restrictions)
+	case !procIsWhole():
+		return "", errors.New("no /proc can be mounted, because parts of this one are hidden (a container needs systempaths=unconfined or procMount: Unmasked)")
+	case initial:
+		return LevelRoot, nil
+	case ids.total() == 1:
+		return LevelSingle, nil
+	}
+	return LevelRootless, nil
+}
+
+func notRoot(level Level) error {
+	if level == "" {
+		return nil
+	}
+	return fmt.Errorf("this is a user namespace, at level %s", level)
+}
+
+// notChroot says why level chroot is out of reach, if it is.
+func notChroot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("isolation chroot takes root, as in an ordinary container")
+	}
+	return fmt.Errorf("isolation chroot lacks %s", strings.Join(lacking(chrootCapabilities), ", "))
+}
+
+// InvokedBy is the user who started the program, by the number that it had outside of a
+// user namespace that Enter has made. It must be asked for before Enter.
+func InvokedBy() int {
+	_, uid, _ := strings.Cut(os.Getenv(parentVar), " ")
+	if n, err := strconv.Atoi(uid); err == nil {
+		return n
+	}
+	return os.Geteuid()
 }
 
 // restrictions says what usually keeps a user from having a user namespace.
 const restrictions = "unprivileged user namespaces are restricted here (see the sysctls user.max_user_namespaces, " +
 	"kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or the container's seccomp profile)"
-
-// isAdmin reports whether this is root with CAP_SYS_ADMIN in its user namespace.
-func isAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var have [2]unix.CapUserData
-	err := unix.Capget(&header, &have[0])
-	return err == nil && os.Geteuid() == 0 && have[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
-}
-
-// mayMount reports whether the mount namespace is ours to change.
-func mayMount() bool {
-	fd, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return false
-	}
-	unix.Close(fd)
-	return true
-}
 
 // settleInside ties this process to the one outside and makes it an ordinary
 // process again: the kernel marks one that has gained capabilities.
@@ -104,7 +135,8 @@ func settleInside(parent string) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("set parent death signal: %w", err)
 	}
-	if strconv.Itoa(os.Getppid()) != parent {
+	pid, _, _ := strings.Cut(parent, " ")
+	if strconv.Itoa(os.Getppid()) != pid {
 		return errors.New("the process outside has ended")
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
@@ -114,24 +146,36 @@ func settleInside(parent string) error {
 }
 
 // runInside runs the program in a user namespace, with ranges of ids if it can.
-func runInside(ctx context.Context) (exit int, err error) {
+func runInside(ctx context.Context, want Level) (exit int, err error) {
 	runtime.LockOSThread() // the parent death signal is this thread's
 	defer runtime.UnlockOSThread()
-	ids := findRanges()
+	if !procIsWhole() {
+		return 0, errors.New("no /proc could be mounted in it, because parts of this one are hidden (a container needs systempaths=unconfined or procMount: Unmasked)")
+	}
+	if want == LevelSingle {
+		return runMapped(ctx, nil)
+	}
+	ids, err := findRanges()
 	if ids != nil {
 		exit, err = runMapped(ctx, ids)
-		if !errors.Is(err, errMapping) {
-			return exit, err
-		}
+	}
+	if err == nil || want == LevelRootless || ids != nil && !errors.Is(err, errMapping) {
+		return exit, err
 	}
 	return runMapped(ctx, nil)
 }
 
-// ranges are the subordinate ids of a user.
-type ranges struct{ uids, gids idMap }
+// ranges are the subordinate ids of a user, or all ids that root has.
+type ranges struct {
+	uids, gids idMap
+	root       bool
+}
 
-// findRanges returns nil when there are none.
-func findRanges() *ranges {
+// findRanges returns nil, and why, when there are none.
+func findRanges() (*ranges, error) {
+	if os.Geteuid() == 0 {
+		return rootRanges()
+	}
 	uid := strconv.Itoa(os.Getuid())
 	name := uid
 	if u, err := user.LookupId(uid); err == nil {
@@ -139,14 +183,29 @@ func findRanges() *ranges {
 	}
 	uids, err1 := os.ReadFile("/etc/subuid")
 	gids, err2 := os.ReadFile("/etc/subgid")
-	if err1 != nil || err2 != nil {
-		return nil
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, fmt.Errorf("find subordinate ids: %w", err)
 	}
-	r := &ranges{subordinateIDs(uids, name, uid), subordinateIDs(gids, name, uid)}
+	r := &ranges{uids: subordinateIDs(uids, name, uid), gids: subordinateIDs(gids, name, uid)}
 	if len(r.uids) == 0 || len(r.gids) == 0 {
-		return nil
+		return nil, fmt.Errorf("/etc/subuid and /etc/subgid give %s no ids", name)
 	}
-	return r
+	return r, nil
+}
+
+// rootRanges are the ids that there are here, for root to pass on as they are.
+func rootRanges() (*ranges, error) {
+	uids, err1 := readIDMap("/proc/self/uid_map")
+	gids, err2 := readIDMap("/proc/self/gid_map")
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	for _, m := range []idMap{uids, gids} {
+		for i := range m {
+			m[i].outside = m[i].inside
+		}
+	}
+	return &ranges{uids: uids, gids: gids, root: true}, nil
 }
 
 // errMapping reports that the namespace was made but the ids could not be mapped.
@@ -159,7 +218,7 @@ func runMapped(ctx context.Context, ids *ranges) (exit int, err error) {
 		return 0, err
 	}
 	defer gate.close()
-	args := append([]string{usernsName, strconv.Itoa(gate.reader)}, os.Args...)
+	args := append([]string{usernsName, strconv.Itoa(gate.reader), strconv.Itoa(os.Geteuid())}, os.Args...)
 	cmd := &exec.Cmd{
 		Path: "/proc/self/exe", Args: args,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
@@ -217,6 +276,9 @@ func (g *gate) close() {
 // newgidmap for ranges, and by ourselves for our own id alone, which the kernel
 // allows without privilege once setgroups(2) is denied.
 func mapIDs(pid int, ids *ranges) error {
+	if ids != nil && ids.root {
+		return errors.Join(writeMap(pid, "uid_map", ids.uids.text()), writeMap(pid, "gid_map", ids.gids.text()))
+	}
 	if ids != nil {
 		if err := runMapper("newuidmap", mapperArgs(pid, os.Getuid(), ids.uids)); err != nil {
 			return err
@@ -228,11 +290,15 @@ func mapIDs(pid int, ids *ranges) error {
 		{"uid_map", fmt.Sprintf("0 %d 1", os.Geteuid())},
 		{"gid_map", fmt.Sprintf("0 %d 1", os.Getegid())},
 	} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, f[0]), []byte(f[1]), 0); err != nil {
+		if err := writeMap(pid, f[0], f[1]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func writeMap(pid int, name, text string) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, name), []byte(text), 0)
 }
 
 func runMapper(name string, args []string) error {
@@ -297,7 +363,7 @@ func usernsInit() {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", usernsName, err)
 		unix.Exit(1)
 	}
-	if len(os.Args) < 3 {
+	if len(os.Args) < 4 {
 		fail(errors.New("it is not meant to be run by hand"))
 	}
 	gate, err := strconv.Atoi(os.Args[1])
@@ -308,8 +374,8 @@ func usernsInit() {
 		unix.Exit(1) // the parent has given up, and says why
 	}
 	unix.Close(gate)
-	env := append(os.Environ(), parentVar+"="+strconv.Itoa(os.Getppid()))
-	fail(syscall.Exec(ownPath(), os.Args[2:], env))
+	env := append(os.Environ(), parentVar+"="+strconv.Itoa(os.Getppid())+" "+os.Args[2])
+	fail(syscall.Exec(ownPath(), os.Args[3:], env))
 }
 
 // ownPath is this program's path in our own mount namespace, where it can be

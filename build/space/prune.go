@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -187,7 +188,7 @@ func (e *execution) snapshots(ctx context.Context) error {
 		return nil
 	}
 	_, err := e.space.Snapshots.Prune(ctx, func(name string, used time.Time) bool {
-		i := chosen[e.space.path(snapshotsDir, "committed", name)]
+		i := chosen[filepath.Join(e.space.Snapshots.Dir(), "committed", name)]
 		return i == nil || !used.Equal(i.Used)
 	})
 	return err

@@ -107,7 +107,7 @@ func (s Space) trees(ctx context.Context, sizes *sizes) ([]Item, error) {
 		return nil, err
 	}
 	for _, l := range layers {
-		i := Item{Area: Snapshots, Kind: KindSnapshot, ID: l.Name, Used: l.Used, Path: s.path(snapshotsDir, "committed", l.Name)}
+		i := Item{Area: Snapshots, Kind: KindSnapshot, ID: l.Name, Used: l.Used, Path: filepath.Join(s.Snapshots.Dir(), "committed", l.Name)}
 		if l.Attached {
 			i.Pin = PinMounted
 		}

@@ -50,7 +50,7 @@ func openSpace(t *testing.T, dir string) Space {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sn, err := executor.OpenSnapshots(filepath.Join(dir, "snapshots"), os.Geteuid() != 0)
+	sn, err := executor.OpenSnapshots(filepath.Join(dir, "snapshots"), map[bool]executor.Level{true: executor.LevelRoot, false: executor.LevelNone}[os.Geteuid() == 0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,8 +31,8 @@ func (c *buildCommand) build(ctx context.Context, w *workshop, src *source) erro
 		return err
 	}
 	begin := time.Now()
-	if s.level == executor.LevelSingle && c.progress != "quiet" && c.progress != "json" {
-		fmt.Fprintln(s.err, "note: /etc/subuid and /etc/subgid give you no ids, so steps run with one user id: chown and other users do not work in them")
+	if c.progress != "quiet" && c.progress != "json" {
+		s.tellLevel()
 	}
 	if err := w.open(ctx); err != nil {
 		w.closeDisplay()
@@ -121,8 +121,8 @@ func (s *session) builder(show display, insecure []string, jobs int) (*build.Bui
 	}
 	b := &build.Builder{
 		Store: st, Cache: records, Snapshots: snapshots, NoRun: s.noRun,
-		Bases:    &bases{store: st, client: s.client(insecure, show), show: show},
-		Rootless: s.rootless(), SingleID: s.level == executor.LevelSingle, Jobs: jobs, Events: show.event,
+		Bases: &bases{store: st, client: s.client(insecure, show), show: show},
+		Level: s.level, Jobs: jobs, Events: show.event,
 	}
 	if s.noRun == "" {
 		b.Executor = executor.New(snapshots)

@@ -189,7 +189,7 @@ func unknownVerb(word string, all []*command) error {
 }
 
 // globals are the values of flags that are no verb's own.
-type globals struct{ root, storeMax string }
+type globals struct{ root, storeMax, isolation string }
 
 // flagSet declares the flags of a command: its own and the global ones.
 func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
@@ -197,6 +197,9 @@ func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
 	fs.SortFlags = true
 	fs.Usage = func() {}
 	v.Flags(fs)
+	if cmd.enters {
+		fs.StringVar(&g.isolation, "isolation", "", "run steps at this `LEVEL`: auto, root, rootless, rootless-single or none (default $OCIBUILD_ISOLATION, or auto)")
+	}
 	if cmd.grows {
 		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes (default $"+limitVariable+", the store's config file, or none)")
 	}

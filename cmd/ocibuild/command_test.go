@@ -170,29 +170,24 @@ func TestStoreRoot(t *testing.T) {
 	for _, tc := range []struct {
 		name, flag string
 		uid        int
-		level      executor.Level
 		env        map[string]string
 		want       string
 	}{
-		{"root", "", 0, "", nil, "/var/lib/ocibuild"},
-		{"root, entered", "", 0, executor.LevelRoot, map[string]string{"HOME": "/root"}, "/var/lib/ocibuild"},
-		{"flag wins", "/f", 0, "", map[string]string{"OCIBUILD_ROOT": "/e"}, "/f"},
-		{"environment", "", 0, "", map[string]string{"OCIBUILD_ROOT": "/e"}, "/e"},
-		{"user", "", 1000, "", map[string]string{"HOME": "/home/u"}, "/home/u/.local/share/ocibuild"},
-		{"user, data home", "", 1000, "", map[string]string{"HOME": "/home/u", "XDG_DATA_HOME": "/d"}, "/d/ocibuild"},
-		{"user, relative data home", "", 1000, "", map[string]string{"HOME": "/home/u", "XDG_DATA_HOME": "d"}, "/home/u/.local/share/ocibuild"},
-		{"user in a namespace", "", 0, executor.LevelRootless, map[string]string{"HOME": "/home/u"}, "/home/u/.local/share/ocibuild"},
+		{"root", "", 0, nil, "/var/lib/ocibuild"},
+		{"flag wins", "/f", 0, map[string]string{"OCIBUILD_ROOT": "/e"}, "/f"},
+		{"environment", "", 0, map[string]string{"OCIBUILD_ROOT": "/e"}, "/e"},
+		{"user", "", 1000, map[string]string{"HOME": "/home/u"}, "/home/u/.local/share/ocibuild"},
+		{"user, data home", "", 1000, map[string]string{"HOME": "/home/u", "XDG_DATA_HOME": "/d"}, "/d/ocibuild"},
+		{"user, relative data home", "", 1000, map[string]string{"HOME": "/home/u", "XDG_DATA_HOME": "d"}, "/home/u/.local/share/ocibuild"},
 	} {
 		io, _, _ := testIO(tc.env)
-		io.uid = tc.uid
-		got, err := (&session{stdio: io, rootFlag: tc.flag, level: tc.level}).root()
+		got, err := (&session{stdio: io, rootFlag: tc.flag, invoker: tc.uid}).root()
 		if err != nil || got != tc.want {
 			t.Errorf("%s: %q, %v", tc.name, got, err)
 		}
 	}
 	io, _, _ := testIO(nil)
-	io.uid = 1000
-	if _, err := newSession(io, globals{}).root(); exitCode(err) != exitUsage {
+	if _, err := (&session{stdio: io, invoker: 1000}).root(); exitCode(err) != exitUsage {
 		t.Errorf("no home: %v", err)
 	}
 }

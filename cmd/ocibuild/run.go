@@ -29,7 +29,11 @@ func run(args []string, io *stdio) int {
 		}
 	}
 	if inv.command.enters || s.keeper.limit.set() {
-		if code, done := s.enter(context.Background()); done {
+		want, err := isolation(inv.globals.isolation, io.getenv("OCIBUILD_ISOLATION"))
+		if err != nil {
+			return report(io, err)
+		}
+		if code, done := s.enter(context.Background(), want); done {
 			return code
 		}
 	}
@@ -50,8 +54,8 @@ func run(args []string, io *stdio) int {
 // enter moves an ordinary user into a user namespace. There the whole program
 // runs again; done says that it has ended, with code. Where there is none to be had
 // the verb goes on without, and no step's command can be run.
-func (s *session) enter(ctx context.Context) (code int, done bool) {
-	level, code, done, err := executor.Enter(ctx)
+func (s *session) enter(ctx context.Context, want executor.Level) (code int, done bool) {
+	level, code, done, err := executor.Enter(ctx, want)
 	if err != nil {
 		s.noRun = err.Error()
 	}

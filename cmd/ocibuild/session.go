@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/ocibuild/ocibuild/build/space"
@@ -16,7 +17,9 @@ import (
 type session struct {
 	*stdio
 	rootFlag, limitFlag string
-	level               executor.Level
+	// invoker is the user who started the program, whatever namespace it is in by now.
+	invoker int
+	level   executor.Level
 	// noRun is why steps cannot run here.
 	noRun  string
 	opened *image.Store
@@ -26,12 +29,15 @@ type session struct {
 }
 
 func newSession(io *stdio, g globals) *session {
-	return &session{stdio: io, rootFlag: g.root, limitFlag: g.storeMax}
+	return &session{stdio: io, rootFlag: g.root, limitFlag: g.storeMax, invoker: executor.InvokedBy()}
 }
 
-// rootless says that an ordinary user runs the program, in a user namespace or not.
-func (s *session) rootless() bool {
-	return s.uid != 0 || s.noRun != "" || (s.level != "" && s.level != executor.LevelRoot)
+// tellLevel says in one line what steps are run at, if that is not the best there is.
+func (s *session) tellLevel() {
+	switch s.level {
+	case executor.LevelSingle, executor.LevelChroot:
+		fmt.Fprintf(s.err, "note: isolation %s: %s; but %s (`ocibuild doctor` says more)\n", s.level, s.level.Holds(), s.level.Lacks())
+	}
 }
 
 // root is the directory of the store.
@@ -42,7 +48,7 @@ func (s *session) root() (string, error) {
 	if dir := s.getenv("OCIBUILD_ROOT"); dir != "" {
 		return dir, nil
 	}
-	if !s.rootless() {
+	if s.invoker == 0 {
 		return "/var/lib/ocibuild", nil
 	}
 	if dir := s.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -98,7 +104,7 @@ func (s *session) snapshots() (*executor.Snapshots, error) {
 	if err != nil {
 		return nil, err
 	}
-	return executor.OpenSnapshots(filepath.Join(st.Root(), "snapshots"), s.rootless())
+	return executor.OpenSnapshots(executor.SnapshotDirs(st.Root(), s.level)[0], s.level)
 }
 
 // space is the store with all that is in it.
