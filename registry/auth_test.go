@@ -210,10 +210,10 @@ func TestLogin(t *testing.T) {
 			if err := fresh.Ping(context.Background(), f.host()); err != nil {
 				t.Error(err)
 			}
-			if err := fresh.Logout(context.Background(), f.host()); err != nil {
+			if _, err := fresh.Logout(context.Background(), f.host()); err != nil {
 				t.Error(err)
 			}
-			if err := fresh.Logout(context.Background(), f.host()); !errors.Is(err, ErrNotLoggedIn) {
+			if _, err := fresh.Logout(context.Background(), f.host()); !errors.Is(err, ErrNotLoggedIn) {
 				t.Errorf("second logout: %v", err)
 			}
 			if err := newClient(t, Options{ConfigDir: dir}).Ping(context.Background(), f.host()); err == nil {
@@ -268,13 +268,13 @@ func TestCredentialHelper(t *testing.T) {
 		if err := c.Ping(context.Background(), f.host()); err != nil {
 			t.Error(err)
 		}
-		if err := c.Logout(context.Background(), f.host()); err != nil {
+		if _, err := c.Logout(context.Background(), f.host()); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, "stored")); err == nil {
 			t.Error("the helper was not told to forget")
 		}
-		if err := c.Logout(context.Background(), f.host()); !errors.Is(err, ErrNotLoggedIn) {
+		if _, err := c.Logout(context.Background(), f.host()); !errors.Is(err, ErrNotLoggedIn) {
 			t.Errorf("second logout: %v", err)
 		}
 	}
@@ -308,11 +308,11 @@ func TestConfigPlaces(t *testing.T) {
 	home, other := t.TempDir(), t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("DOCKER_CONFIG", "")
-	if path, err := (&dockerConfig{}).path(); err != nil || path != filepath.Join(home, ".docker", "config.json") {
+	if path, err := (&keyring{getenv: os.Getenv}).path(); err != nil || path != filepath.Join(home, ".docker", "config.json") {
 		t.Errorf("%s %v", path, err)
 	}
 	t.Setenv("DOCKER_CONFIG", other)
-	if path, err := (&dockerConfig{}).path(); err != nil || path != filepath.Join(other, "config.json") {
+	if path, err := (&keyring{getenv: os.Getenv}).path(); err != nil || path != filepath.Join(other, "config.json") {
 		t.Errorf("%s %v", path, err)
 	}
 	if err := os.WriteFile(filepath.Join(home, "real.json"), []byte("{}"), 0o600); err != nil {
@@ -321,12 +321,12 @@ func TestConfigPlaces(t *testing.T) {
 	if err := os.Symlink(filepath.Join(home, "real.json"), filepath.Join(other, "config.json")); err != nil {
 		t.Fatal(err)
 	}
-	if path, err := (&dockerConfig{}).path(); err != nil || filepath.Base(path) != "real.json" {
+	if path, err := (&keyring{getenv: os.Getenv}).path(); err != nil || filepath.Base(path) != "real.json" {
 		t.Errorf("%s %v", path, err)
 	}
 	t.Setenv("DOCKER_CONFIG", "")
 	t.Setenv("HOME", "")
-	if cred, err := (&dockerConfig{}).get(context.Background(), "r.example"); err != nil || cred.Username != "" {
+	if cred, err := (&keyring{getenv: os.Getenv}).get(context.Background(), "r.example"); err != nil || cred.Username != "" {
 		t.Errorf("without a home: %v %v", cred, err)
 	}
 }
@@ -340,14 +340,14 @@ func TestDockerHubKey(t *testing.T) {
 	}
 	c := newClient(t, Options{ConfigDir: dir})
 	for _, host := range []string{"docker.io", "registry-1.docker.io"} {
-		if cred, err := c.credential(context.Background(), host); err != nil || cred.Username != "ann" || cred.Password != secret {
+		if cred, err := c.credential(context.Background(), c.credentialKey(host, "")); err != nil || cred.Username != "ann" || cred.Password != secret {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
 	if cred, err := c.credential(context.Background(), "r.example"); err != nil || cred.Username != "" {
 		t.Errorf("another host: %v", err)
 	}
-	if err := c.Logout(context.Background(), "docker.io"); err != nil {
+	if _, err := c.Logout(context.Background(), "docker.io"); err != nil {
 		t.Error(err)
 	}
 	if text, _ := os.ReadFile(filepath.Join(dir, "config.json")); strings.Contains(string(text), auth) {

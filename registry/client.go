@@ -32,9 +32,10 @@ const (
 type Options struct {
 	// Insecure lists hosts ("host" for any port, or "host:port") that may show any certificate or speak plain http.
 	Insecure []string
-	// Credentials gives the credential for a host. Nil means Docker's config.json and its helpers.
+	// Credentials gives the credential for a host. Nil means those that this machine has stored.
 	Credentials CredentialFunc
-	// ConfigDir is the directory of Docker's config.json; empty means $DOCKER_CONFIG, else ~/.docker.
+	// ConfigDir is the directory of Docker's config.json, beside which no other place counts. Empty means all the places where Docker and
+	// podman keep credentials.
 	ConfigDir string
 	// Hosts says where registries' repositories can be had. Nil means the configuration of this machine.
 	Hosts *hosts.Config
@@ -82,7 +83,7 @@ type Client struct {
 	options   Options
 	places    *hosts.Config // where repositories can be had
 	retry     *retrier
-	config    dockerConfig
+	keys      *keyring
 	secrets   secrets
 	slots     *semaphore.Weighted // one for each blob that moves
 	pulling   keyedLock           // one for each blob that is being pulled, so that two images fetch what they share once
@@ -108,7 +109,6 @@ func New(o Options) *Client {
 	}
 	c := &Client{
 		options:   o,
-		config:    dockerConfig{dir: o.ConfigDir},
 		slots:     semaphore.NewWeighted(int64(o.Parallel)),
 		pieceSize: pieceSize,
 		dialer:    dialer,
@@ -119,6 +119,7 @@ func New(o Options) *Client {
 	if c.places == nil {
 		c.places = hosts.New(hosts.DefaultPlaces(os.Getenv))
 	}
+	c.keys = &keyring{dir: o.ConfigDir, getenv: os.Getenv, helpers: c.places.CredentialHelpers}
 	c.retry = newRetrier(func(host, note string) { c.report(Progress{Host: host, Note: note}) })
 	return c
 }

@@ -29,8 +29,13 @@
 // # Transport
 //
 // Loopback hosts are spoken to in plain http unless they want https, hosts named in Options.Insecure in https with any
-// certificate, else in plain http; all others in https only. Proxies come from the usual environment variables. Credentials come from
-// Docker's config.json (in $DOCKER_CONFIG or ~/.docker), its credential helpers included; docker.io stands there by its old name
+// certificate, else in plain http; all others in https only. Proxies come from the usual environment variables.
+//
+// # Credentials
+//
+// They are where Docker and podman keep them, the first that has one counts: $DOCKER_AUTH_CONFIG, which holds the text of a config.json;
+// the file $REGISTRY_AUTH_FILE; config.json in $DOCKER_CONFIG or ~/.docker; and, without $REGISTRY_AUTH_FILE, podman's auth.json. In each
+// the entry for the longest part of host/repository counts. Helpers are asked for whole hosts. docker.io may stand there by its old name
 // https://index.docker.io/v1/.
 //
 // # What it does not do

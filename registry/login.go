@@ -4,12 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
@@ -38,92 +37,39 @@ type credentialError struct {
 func (e *credentialError) Error() string { return e.what }
 func (e *credentialError) Unwrap() error { return e.err }
 
-// dockerConfig is Docker's config.json.
-type dockerConfig struct {
-	dir  string // empty: where Docker looks
-	once sync.Once
-	read credentials.Store // nil when there is no place for one
-	err  error
+// credentialKey says which of the stored credentials a repository's requests use.
+func (c *Client) credentialKey(host, repository string) string {
+	if c.options.Credentials != nil {
+		return nameHost(host)
+	}
+	return c.keys.scope(host, repository)
 }
 
-// path returns where config.json is or would be; links are followed, so that writing keeps them.
-func (d *dockerConfig) path() (string, error) {
-	dir := d.dir
-	if dir == "" {
-		dir = os.Getenv("DOCKER_CONFIG")
-	}
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("find docker's config.json: %w", err)
-		}
-		dir = filepath.Join(home, ".docker")
-	}
-	path := filepath.Join(dir, "config.json")
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real, nil
-	}
-	return path, nil
+// credentialFor gives what challenges are answered with that are about what a key is for.
+func (c *Client) credentialFor(key string) auth.CredentialFunc {
+	return func(ctx context.Context, _ string) (auth.Credential, error) { return c.credential(ctx, key) }
 }
 
-// open reads the file as it is now.
-func (d *dockerConfig) open(o credentials.StoreOptions) (*credentials.DynamicStore, error) {
-	path, err := d.path()
-	if err != nil {
-		return nil, err
-	}
-	return credentials.NewStore(path, o)
-}
-
-// get returns the credential for a host; a machine without a home directory has none.
-func (d *dockerConfig) get(ctx context.Context, host string) (auth.Credential, error) {
-	d.once.Do(func() {
-		if _, err := d.path(); err != nil {
-			return
-		}
-		store, err := d.open(credentials.StoreOptions{})
-		d.read, d.err = store, err
-	})
-	if d.err != nil || d.read == nil {
-		return auth.EmptyCredential, d.failure(host, d.err)
-	}
-	cred, err := d.read.Get(ctx, credentials.ServerAddressFromRegistry(host))
-	return cred, d.failure(host, err)
-}
-
-// failure words an error. Where it is about the file's content its text stays out: the entries are only base64, and the text may
-// hold one that is decoded.
-func (d *dockerConfig) failure(host string, err error) error {
-	if err == nil {
-		return nil
-	}
-	path, _ := d.path()
-	what := "get the credential for " + nameHost(host)
-	if strings.Contains(err.Error(), "invalid config format") { // oras exports no sentinel for it
-		return &credentialError{what: what + ": " + path + " is damaged or has a malformed entry", hint: "mend or remove it, then log in again"}
-	}
-	return &credentialError{what: what, hint: "see credsStore and credHelpers in " + path, err: err}
-}
-
-// credential is what a challenge of the dialled host is answered with.
-func (c *Client) credential(ctx context.Context, host string) (auth.Credential, error) {
+// credential gets the credential of a host[/path].
+func (c *Client) credential(ctx context.Context, key string) (auth.Credential, error) {
 	if c.options.Credentials == nil {
-		cred, err := c.config.get(ctx, host)
+		cred, err := c.keys.get(ctx, key)
 		c.secrets.add(cred.Password, cred.RefreshToken, cred.AccessToken)
 		return cred, err
 	}
-	own, err := c.options.Credentials(ctx, nameHost(host))
+	own, err := c.options.Credentials(ctx, key)
 	if err != nil {
-		return auth.EmptyCredential, &credentialError{what: "get the credential for " + nameHost(host), err: err}
+		return auth.EmptyCredential, &credentialError{what: "get the credential for " + key, err: err}
 	}
 	c.secrets.add(own.Password, own.IdentityToken)
 	return auth.Credential{Username: own.Username, Password: own.Password, RefreshToken: own.IdentityToken}, nil
 }
 
-// Login checks a user name and a password against the registry and stores them where Docker's config.json says: with the host's
-// credential helper, in the credential store, else in the file itself. The warnings are for the user.
-func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings []string, err error) {
-	host, err = registryHost(host)
+// Login checks a user name and a password against the registry and stores them: in the file that $REGISTRY_AUTH_FILE names, else where
+// Docker's config.json says, which is the host's credential helper, the credential store, or the file itself. target is a host, or
+// a host and the beginning of the names that the credential is for. The warnings are for the user.
+func (c *Client) Login(ctx context.Context, target, user, secret string) (warnings []string, err error) {
+	host, key, err := loginTarget(target)
 	if err != nil {
 		return nil, err
 	}
@@ -146,14 +92,31 @@ func (c *Client) Login(ctx context.Context, host, user, secret string) (warnings
 	if e, err := j.origin(ctx); err == nil && e.scheme == "http" && !isLoopback(host) {
 		warnings = append(warnings, host+" speaks plain http: the password can be read on its way")
 	}
-	plain, err := c.storeCredential(ctx, host, cred)
+	plain, err := c.storeCredential(ctx, key, cred)
 	if err != nil {
 		return warnings, j.transportError(ctx, err)
 	}
 	if plain != "" {
 		warnings = append(warnings, "the password is stored unencrypted in "+plain+"; configure a credential helper to change that")
 	}
+	if f, ok := c.keys.holder(ctx, key); ok && strings.HasPrefix(f.name, "$") {
+		warnings = append(warnings, f.name+" has another credential for "+key+", which counts more than the stored one")
+	}
 	return warnings, nil
+}
+
+// loginTarget splits what is given to login: a host, host/path, or the URL of a registry's API.
+func loginTarget(target string) (host, key string, err error) {
+	key = authKey(target)
+	host, path, scoped := strings.Cut(key, "/")
+	if host, err = registryHost(host); err != nil {
+		return "", "", err
+	}
+	if scoped && !repositoryPattern.MatchString(path) {
+		e := (job{op: opLogin, repo: Repository{Host: host}}).errorf("give a host, or a host and the beginning of a name: ghcr.io/team", "%q is no name of repositories", path)
+		return "", "", e
+	}
+	return host, key, nil
 }
 
 // tryCredential asks the registry for its API version with a credential, and reports whether it wanted one.
@@ -174,63 +137,128 @@ func (j job) tryCredential(ctx context.Context, cred auth.Credential) (asked boo
 }
 
 // storeCredential stores a credential, and returns the file that now holds it in plain text, if one does.
-func (c *Client) storeCredential(ctx context.Context, host string, cred auth.Credential) (plain string, err error) {
-	key := credentials.ServerAddressFromRegistry(host)
-	store, err := c.config.open(credentials.StoreOptions{DetectDefaultNativeStore: true})
+func (c *Client) storeCredential(ctx context.Context, key string, cred auth.Credential) (plain string, err error) {
+	path, podman, err := c.keys.loginPath()
 	if err != nil {
-		return "", c.config.failure(host, err)
+		return "", &credentialError{what: "store the credential: " + err.Error(), hint: "set $DOCKER_CONFIG to a directory"}
 	}
-	err = store.Put(ctx, key, cred)
-	if err == nil {
+	store, err := openKeys(path, credentials.StoreOptions{DetectDefaultNativeStore: !podman && !strings.Contains(key, "/")})
+	if err != nil {
+		return "", err
+	}
+	server := key
+	if !podman {
+		server = credentials.ServerAddressFromRegistry(key)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", &credentialError{what: "store the credential", err: err}
+	}
+	if f := parseAuthFile(path, readOrNothing(path)); strings.Contains(key, "/") && f.store != "" && f.helpers[key].helper == "" {
+		return "", &credentialError{
+			what: "the credential store of " + path + " keeps credentials of whole hosts only",
+			hint: "log in to the host alone, or set $REGISTRY_AUTH_FILE to a file of its own",
+		}
+	}
+	if err = store.Put(ctx, server, cred); err == nil {
 		return "", nil
 	}
 	if !errors.Is(err, credentials.ErrPlaintextPutDisabled) {
-		return "", &credentialError{what: "store the credential", hint: "see credsStore and credHelpers in " + store.ConfigPath(), err: err}
+		return "", &credentialError{what: "store the credential", hint: "see credsStore and credHelpers in " + path, err: err}
 	}
-	store, err = c.config.open(credentials.StoreOptions{AllowPlaintextPut: true})
-	if err != nil {
-		return "", c.config.failure(host, err)
+	if store, err = openKeys(path, credentials.StoreOptions{AllowPlaintextPut: true}); err != nil {
+		return "", err
 	}
-	if err := store.Put(ctx, key, cred); err != nil {
+	if err := store.Put(ctx, server, cred); err != nil {
 		return "", &credentialError{what: "store the credential", err: err}
 	}
-	return store.ConfigPath(), nil
+	return path, nil
 }
 
-// Logout forgets the credential of a host, in all the spellings that its key may have. It returns ErrNotLoggedIn when there is none.
-func (c *Client) Logout(ctx context.Context, host string) error {
-	host, err := registryHost(host)
+func readOrNothing(path string) []byte {
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return nil
+	}
+	return text
+}
+
+// openKeys opens a file of credentials for changes.
+func openKeys(path string, o credentials.StoreOptions) (*credentials.DynamicStore, error) {
+	store, err := credentials.NewStore(path, o)
+	switch {
+	case err == nil:
+		return store, nil
+	case strings.Contains(err.Error(), "invalid config format"): // oras exports no sentinel for it, and its text may hold a secret
+		return nil, (&authFile{name: path}).damaged("")
+	}
+	return nil, &credentialError{what: "open " + path, err: err}
+}
+
+// Logout forgets the credential of a host or host/path where a login would store it, in all the spellings that its key may have. It
+// returns ErrNotLoggedIn when there is none. The warnings are for the user.
+func (c *Client) Logout(ctx context.Context, target string) (warnings []string, err error) {
+	host, key, err := loginTarget(target)
+	if err != nil {
+		return nil, err
 	}
 	j := job{c: c, op: opLogout, repo: Repository{Host: host}}
-	store, err := c.config.open(credentials.StoreOptions{})
+	path, _, err := c.keys.loginPath()
 	if err != nil {
-		return j.transportError(ctx, c.config.failure(host, err))
+		return nil, ErrNotLoggedIn
 	}
-	keys := []string{credentials.ServerAddressFromRegistry(host)}
-	if host != dockerHub {
-		keys = append(keys, "https://"+host, "https://"+host+"/", "http://"+host, "https://"+host+"/v1/", "https://"+host+"/v2/")
+	found, err := forget(ctx, path, key)
+	if err != nil {
+		return nil, j.transportError(ctx, err)
 	}
-	found := false
-	for _, key := range keys {
-		cred, err := store.Get(ctx, key)
-		if err == nil && cred == auth.EmptyCredential {
+	rest := &keyring{dir: c.keys.dir, getenv: c.keys.getenv} // which reads anew
+	if f, ok := rest.holder(ctx, key); ok {
+		warnings = append(warnings, f.name+" still has a credential for "+key)
+	}
+	if !found {
+		return warnings, ErrNotLoggedIn
+	}
+	return warnings, nil
+}
+
+// forget removes all entries of a file that are for a key.
+func forget(ctx context.Context, path, key string) (found bool, err error) {
+	store, err := openKeys(path, credentials.StoreOptions{})
+	if err != nil {
+		return false, err
+	}
+	f := parseAuthFile(path, readOrNothing(path))
+	for _, server := range f.spellings(key) {
+		there := slices.Contains(f.keys, server)
+		if f.store != "" || f.helpers[key].helper != "" {
+			cred, err := store.Get(ctx, server)
+			there = err != nil || cred != auth.EmptyCredential
+		}
+		if !there {
 			continue
 		}
-		if err := store.Delete(ctx, key); err != nil {
-			return j.transportError(ctx, &credentialError{what: "forget the credential", hint: "see " + store.ConfigPath(), err: err})
+		if err := store.Delete(ctx, server); err != nil {
+			return found, &credentialError{what: "forget the credential", hint: "see " + path, err: err}
 		}
 		found = true
 	}
-	if !found {
-		return ErrNotLoggedIn
-	}
-	return nil
+	return found, nil
 }
 
-// credentialKey says which of the stored credentials a repository's requests use.
-func (c *Client) credentialKey(host, repository string) string { return host }
-
-// credentialFor gives the credential of a key.
-func (c *Client) credentialFor(key string) auth.CredentialFunc { return c.credential }
+// spellings lists the keys by which a credential may be stored.
+func (f *authFile) spellings(key string) []string {
+	list := []string{credentials.ServerAddressFromRegistry(key)}
+	for _, stored := range append(f.keys, f.helpers[key].server) {
+		if stored != "" && authKey(stored) == key && !slices.Contains(list, stored) {
+			list = append(list, stored)
+		}
+	}
+	if key == dockerHub || strings.Contains(key, "/") {
+		return list
+	}
+	for _, other := range []string{"https://" + key, "https://" + key + "/", "http://" + key, "https://" + key + "/v1/", "https://" + key + "/v2/"} {
+		if !slices.Contains(list, other) {
+			list = append(list, other)
+		}
+	}
+	return list
+}

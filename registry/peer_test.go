@@ -194,7 +194,7 @@ func TestDockerRegistryWithPassword(t *testing.T) {
 	if digest.FromString(raw) != desc.Digest {
 		t.Errorf("skopeo sees %s", raw)
 	}
-	if err := c.Logout(ctx, host); err != nil {
+	if _, err := c.Logout(ctx, host); err != nil {
 		t.Error(err)
 	}
 	if err := newClient(t, Options{ConfigDir: dir}).Ping(ctx, host); err == nil {

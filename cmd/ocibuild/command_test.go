@@ -108,7 +108,7 @@ func TestParseErrors(t *testing.T) {
 		{"pull --platform x y", []string{"--platform"}},
 		{"push", []string{"one NAME is missing"}},
 		{"login a b", []string{"at most one HOST"}},
-		{"login a/b", []string{"not the host of a registry"}},
+		{"login a@b", []string{"not the host of a registry"}},
 		{"login --password-stdin x", []string{"needs --username"}},
 		{"login -u a -p b --password-stdin x", []string{"exclude each other"}},
 		{"logout a b", []string{"at most one HOST"}},

@@ -22,13 +22,15 @@ const defaultHost = "docker.io"
 
 func loginDescription() *command {
 	return &command{
-		name: "login", args: "[HOST]", short: "store the credential of a registry",
+		name: "login", args: "[HOST[/PATH]]", short: "store the credential of a registry",
 		long: "Checks a user name and a password or token against a registry, docker.io if none is named, and stores them " +
 			"where docker does: in $DOCKER_CONFIG/config.json or ~/.docker/config.json, or through the credential " +
-			"helper that is set there. Without -u and -p it asks on the terminal.",
+			"helper that is set there; or, if $REGISTRY_AUTH_FILE names a file, in that, as podman does. With a PATH the credential is for the " +
+			"repositories below it alone. Without -u and -p it asks on the terminal.",
 		examples: []example{
 			{"ocibuild login ghcr.io -u me --password-stdin < token.txt", "the password is in no process list and no history"},
 			{"ocibuild login localhost:5000", "asks for both"},
+			{"ocibuild login registry.example.com/team", "for registry.example.com/team/app and its like"},
 		},
 		make: func() verb { return &loginCommand{} },
 	}
@@ -57,23 +59,26 @@ func (c *loginCommand) Check(_ *stdio, args []string) error {
 		return usagef("--password-stdin needs --username")
 	}
 	var err error
-	c.host, err = registryHost(args)
+	c.host, err = loginHost(args)
 	return err
 }
 
-// registryHost reads the HOST argument of login and logout.
-func registryHost(args []string) (string, error) {
+// loginHost reads the argument of login and logout.
+func loginHost(args []string) (string, error) {
 	if len(args) == 0 {
 		return defaultHost, nil
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(args[0], "https://"), "http://"), "/")
-	if host == "" || strings.ContainsAny(host, "/ @?#") {
+	if host == "" || strings.HasPrefix(host, "/") || strings.ContainsAny(host, " @?#") {
 		return "", &usageError{msg: fmt.Sprintf("%q is not the host of a registry", args[0]), hint: "write it as ghcr.io or localhost:5000"}
 	}
 	return host, nil
 }
 
 func (c *loginCommand) Run(ctx context.Context, s *session) error {
+	if c.password != "" {
+		fmt.Fprintln(s.err, "warning: a password on the command line can be seen in the process list and stays in the shell's history: --password-stdin avoids both")
+	}
 	if err := c.ask(s.stdio); err != nil {
 		return err
 	}
@@ -96,6 +101,9 @@ func (c *loginCommand) ask(s *stdio) error {
 			return fmt.Errorf("read password: %w", err)
 		}
 		c.password = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+		if c.password == "" {
+			return usagef("--password-stdin: there is nothing on standard input")
+		}
 	}
 	if c.user != "" && c.password != "" {
 		return nil

@@ -13,7 +13,7 @@ type logoutCommand struct{ host string }
 
 func logoutDescription() *command {
 	return &command{
-		name: "logout", args: "[HOST]", short: "forget the credential of a registry",
+		name: "logout", args: "[HOST[/PATH]]", short: "forget the credential of a registry",
 		long:     "Removes the credential of a registry, docker.io if none is named, from where login stored it.",
 		examples: []example{{"ocibuild logout ghcr.io", ""}},
 		make:     func() verb { return &logoutCommand{} },
@@ -27,12 +27,15 @@ func (c *logoutCommand) Check(_ *stdio, args []string) error {
 		return err
 	}
 	var err error
-	c.host, err = registryHost(args)
+	c.host, err = loginHost(args)
 	return err
 }
 
 func (c *logoutCommand) Run(ctx context.Context, s *session) error {
-	err := s.client(nil, noDisplay{}).Logout(ctx, c.host)
+	warnings, err := s.client(nil, noDisplay{}).Logout(ctx, c.host)
+	for _, w := range warnings {
+		fmt.Fprintf(s.err, "warning: %s\n", sanitizeText(w))
+	}
 	if errors.Is(err, registry.ErrNotLoggedIn) {
 		_, err = fmt.Fprintf(s.out, "Not logged in to %s\n", c.host)
 		return err
