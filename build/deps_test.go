@@ -21,7 +21,7 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"parser":            {nil, []string{"github.com/moby/buildkit/frontend/dockerfile/parser", "github.com/moby/patternmatcher", "github.com/moby/patternmatcher/ignorefile"}},
 	"image/rootfs":      {nil, []string{"golang.org/x/sys/unix"}},
 	"image/usage":       {nil, []string{"golang.org/x/sys/unix"}},
-	"image/layer":       {[]string{"image/rootfs"}, []string{"github.com/klauspost/compress", "github.com/klauspost/pgzip", "github.com/ulikunitz/xz", "github.com/opencontainers/go-digest", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"image/layer":       {[]string{"image/rootfs"}, []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "github.com/opencontainers/go-digest", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 	"build/conformance": {nil, []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "github.com/opencontainers", "github.com/rogpeppe/go-internal/txtar", "golang.org/x/sys/unix"}}, // for tests
 	"image/imagetest":   {nil, []string{"github.com/opencontainers", "github.com/santhosh-tekuri/jsonschema/v6"}},                                                                                   // for tests
 	"image":             {[]string{"image/layer", "image/usage"}, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},

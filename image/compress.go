@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,121 +11,116 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/image/usage"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 )
 
-// Compressor wraps a writer in a compressing one. The same input must give the
-// same output on every machine.
-type Compressor func(io.Writer) (io.WriteCloser, error)
-
-// Compression is an algorithm, its level, and the function that does it.
+// Compression says how layers are compressed when an image leaves. Its zero value leaves all as they are.
 type Compression struct {
-	Algorithm string // "gzip" or "zstd"
-	Level     int
-	New       Compressor
+	Algorithm layer.Compression // None, Gzip, Zstd or EStargz
+	Level     int               // 0 is the algorithm's default
+	// Force also compresses anew what is compressed in another way.
+	Force bool
 }
 
-// compressedType is the media type of a layer after compression; empty when
-// the layer is compressed already or is no layer.
-func (c Compression) compressedType(mediaType string) (string, error) {
-	if c.Algorithm != "gzip" && c.Algorithm != "zstd" {
-		return "", fmt.Errorf("compression %q is not known (gzip and zstd are)", c.Algorithm)
+// DefaultCompression is what every registry and every runtime understands.
+func DefaultCompression() Compression { return Compression{Algorithm: layer.Gzip} }
+
+// Check says what is wrong with a compression.
+func (c Compression) Check() error { return layer.CheckLevel(c.Algorithm, c.Level) }
+
+// name is what tells the results of compressions apart.
+func (c Compression) name() string {
+	algorithm, level := string(c.Algorithm), c.Level
+	switch {
+	case c.Algorithm == layer.None:
+		algorithm = "none"
+	case level == 0 && c.Algorithm == layer.Zstd:
+		level = layer.DefaultZstdLevel
+	case level == 0:
+		level = layer.DefaultGzipLevel
 	}
-	switch mediaType {
-	case ocispec.MediaTypeImageLayer, nondistributable:
-		return mediaType + "+" + c.Algorithm, nil
-	case dockerLayer:
-		return mediaType + "." + c.Algorithm, nil
-	}
-	return "", nil
+	return fmt.Sprintf("%s-%d", algorithm, level)
 }
 
-// Compress gives the compressed form of an uncompressed layer; of any other
-// descriptor, the same. What it gave is remembered, so that the work is done
-// once for all processes.
-func (s *Store) Compress(ctx context.Context, layer ocispec.Descriptor, c Compression) (ocispec.Descriptor, error) {
-	mediaType, err := c.compressedType(layer.MediaType)
-	if err != nil || mediaType == "" {
-		return layer, err
+// stargzAnnotation has the digest of an eStargz layer's table of contents, stargzSize the length of its tar.
+const (
+	stargzAnnotation = "containerd.io/snapshot/stargz/toc.digest"
+	stargzSize       = "io.containers.estargz.uncompressed-size"
+)
+
+// compressionOf is how a layer is compressed, as its descriptor says.
+func compressionOf(l ocispec.Descriptor) layer.Compression {
+	how := layerCompression(l.MediaType)
+	if how == layer.Gzip && l.Annotations[stargzAnnotation] != "" {
+		how = layer.EStargz
 	}
-	name := fmt.Sprintf("%s.%s-%d", layer.Digest.Encoded(), c.Algorithm, c.Level)
-	unlock, err := s.Lock(ctx, "compress-"+name)
-	if err != nil {
-		return ocispec.Descriptor{}, err
+	return how
+}
+
+// changes reports whether a layer leaves in another form than it has. What is no layer, and what is fetched from somewhere else,
+// does not.
+func (c Compression) changes(l ocispec.Descriptor) bool {
+	how := compressionOf(l)
+	return layerType(l.MediaType) != "" && len(l.URLs) == 0 && how != c.Algorithm && (c.Force || how == layer.None)
+}
+
+// mediaType is that of a layer in this form.
+func (c Compression) mediaType(from string) string {
+	suffix := map[layer.Compression]string{layer.Gzip: "gzip", layer.EStargz: "gzip", layer.Zstd: "zstd"}[c.Algorithm]
+	separator := "+"
+	base, _, _ := strings.Cut(from, separator)
+	if strings.HasPrefix(from, dockerLayer) || strings.HasPrefix(from, dockerForeignLayer) {
+		separator = "."
+		base = strings.TrimSuffix(strings.TrimSuffix(from, ".gzip"), ".zstd")
 	}
-	defer unlock()
-	done, ok := s.compressed(name)
-	if !ok {
-		if done, err = s.compressBlob(ctx, layer, c); err != nil {
-			return ocispec.Descriptor{}, fmt.Errorf("compress layer %s: %w", layer.Digest, err)
-		}
-		if err := s.rememberCompressed(name, done); err != nil {
-			return ocispec.Descriptor{}, err
-		}
+	if suffix == "" {
+		return base
 	}
-	layer.MediaType, layer.Digest, layer.Size = mediaType, done.Digest, done.Size
-	return layer, nil
+	return base + separator + suffix
+}
+
+// compressed is what a layer was compressed to, as cache/blobs remembers it.
+type compressed struct {
+	ocispec.Descriptor
+	// DiffID is that of the tar inside where it is not the layer's.
+	DiffID digest.Digest `json:"diffID,omitempty"`
 }
 
 // compressedDir remembers compressions: a file each, with the descriptor.
 const compressedDir = "cache/blobs"
 
 // compressed finds the remembered form, if it is still there.
-func (s *Store) compressed(name string) (ocispec.Descriptor, bool) {
-	desc, err := readMemo(s.path(compressedDir, name))
+func (s *Store) compressed(name string) (compressed, bool) {
+	done, err := readMemo(s.path(compressedDir, name))
 	if err != nil {
-		return ocispec.Descriptor{}, false
+		return done, false
 	}
-	return s.have(desc)
+	_, ok := s.have(done.Descriptor)
+	return done, ok
 }
 
-func readMemo(path string) (ocispec.Descriptor, error) {
+func readMemo(path string) (done compressed, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return done, err
 	}
-	var desc ocispec.Descriptor
-	if err := json.Unmarshal(text, &desc); err != nil {
-		return ocispec.Descriptor{}, err
+	if err := json.Unmarshal(text, &done); err != nil {
+		return done, err
 	}
-	return desc, checkDescriptor(desc)
+	return done, checkDescriptor(done.Descriptor)
 }
 
-func (s *Store) rememberCompressed(name string, desc ocispec.Descriptor) error {
-	text, err := json.Marshal(ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size})
+// rememberCompressed writes what a crash may take: then the work is done again.
+func (s *Store) rememberCompressed(name string, done compressed) error {
+	text, err := json.Marshal(done)
 	if err != nil {
 		return err
 	}
 	dir := s.path(compressedDir)
-	return s.explain("remember compressed layer", s.disk.replace(dir, dir+"/"+name, text))
-}
-
-func (s *Store) compressBlob(ctx context.Context, layer ocispec.Descriptor, c Compression) (ocispec.Descriptor, error) {
-	in, err := s.Blob(ctx, layer)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	defer in.Close()
-	out, err := s.Create()
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	defer out.Abort()
-	z, err := c.New(out)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{z}, in, make([]byte, readSize))
-	if closeErr := z.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return out.Commit(ocispec.Descriptor{})
+	return s.explain("remember compressed layer", s.disk.put(dir, dir+"/"+name, text))
 }
 
 // CompressedLayer is one remembered compression.
@@ -153,8 +147,8 @@ func (s *Store) CompressedLayers() ([]CompressedLayer, error) {
 			continue
 		}
 		path := filepath.Join(compressedDir, e.Name())
-		if desc, err := readMemo(s.path(path)); err == nil {
-			list = append(list, CompressedLayer{path, d, desc.Digest, usage.Of(info), s.lastUse(desc.Digest, info.ModTime())})
+		if done, err := readMemo(s.path(path)); err == nil {
+			list = append(list, CompressedLayer{path, d, done.Digest, usage.Of(info), s.lastUse(done.Digest, info.ModTime())})
 		}
 	}
 	return list, nil
@@ -177,66 +171,99 @@ func compressedName(name string) (layer digest.Digest, ok bool) {
 	return layer, err == nil && algorithm != "" && layer.Validate() == nil
 }
 
-// PortableOptions says how Portable compresses.
-type PortableOptions struct {
-	Compression Compression
+// Portable is Press.Portable for one image.
+func (s *Store) Portable(ctx context.Context, desc ocispec.Descriptor, c Compression) (ocispec.Descriptor, error) {
+	p := s.Press(ctx, c)
+	defer p.Close()
+	return p.Portable(ctx, desc)
 }
 
-// Portable gives the image as it leaves the machine: its uncompressed layers
-// replaced by compressed ones, in a new manifest or index that is stored and
-// has no name. An image without uncompressed layers is given back as it is,
+// Portable gives the image as it leaves the machine: its layers in the form
+// that they are to have, in a new manifest or index that is stored and
+// has no name. An image of which no layer changes is given back as it is,
 // digest and all. What an index names and the store has not, stays named in the
 // new index. Hold a lease until the result is used.
-func (s *Store) Portable(ctx context.Context, desc ocispec.Descriptor, o PortableOptions) (ocispec.Descriptor, error) {
-	out, err := s.portable(ctx, desc, o, 0)
+func (p *Press) Portable(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	out, err := p.portable(ctx, desc, 0)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("make image portable: %w", err)
 	}
 	return out, nil
 }
 
-func (s *Store) portable(ctx context.Context, desc ocispec.Descriptor, o PortableOptions, depth int) (ocispec.Descriptor, error) {
-	doc, err := readDocument(ctx, s, desc)
+func (p *Press) portable(ctx context.Context, desc ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
+	doc, err := readDocument(ctx, p.store, desc)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	s.Use(desc.Digest)
+	p.store.Use(desc.Digest)
 	if doc.index != nil {
 		if depth > maxDepth {
 			return ocispec.Descriptor{}, fmt.Errorf("index %s: more than %d indexes within each other", desc.Digest, maxDepth)
 		}
-		return s.portableIndex(ctx, desc, doc.index, o, depth)
+		return p.portableIndex(ctx, desc, doc.index, depth)
 	}
-	return s.portableManifest(ctx, desc, doc.manifest, o)
+	return p.portableManifest(ctx, desc, doc.manifest)
 }
 
-func (s *Store) portableManifest(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest, o PortableOptions) (ocispec.Descriptor, error) {
+func (p *Press) portableManifest(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest) (ocispec.Descriptor, error) {
+	s := p.store
 	s.Use(m.Config.Digest)
 	if !isConfigType(m.Config.MediaType) || m.ArtifactType != "" {
 		return desc, nil // an artifact leaves as it is, whatever it is made of
 	}
-	g, groupCtx := errgroup.WithContext(ctx)
-	g.SetLimit(2) // the compressor is parallel in itself
-	layers := make([]ocispec.Descriptor, len(m.Layers))
-	for i, l := range m.Layers {
-		g.Go(func() (err error) {
-			s.Use(l.Digest)
-			layers[i], err = s.Compress(groupCtx, l, o.Compression)
-			return err
-		})
+	for _, l := range m.Layers {
+		s.Use(l.Digest)
 	}
-	if err := g.Wait(); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	same := true
-	for i := range layers {
-		same = same && layers[i].Digest == m.Layers[i].Digest
-	}
-	if same {
+	if !slices.ContainsFunc(m.Layers, p.how.changes) {
 		return desc, nil
 	}
+	img, err := readImage(ctx, s, desc, m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	made := make([]*Pressing, len(img.Layers))
+	for i, l := range img.Layers {
+		made[i] = p.Layer(l)
+	}
+	layers, diffIDs := make([]ocispec.Descriptor, len(made)), make([]digest.Digest, len(made))
+	for i := range made {
+		l, err := made[i].Wait(ctx)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		layers[i], diffIDs[i] = l.Descriptor, l.DiffID
+	}
 	m.Layers = layers
+	if !slices.Equal(diffIDs, img.Config.RootFS.DiffIDs) {
+		if m.Config, err = s.replaceDiffIDs(ctx, m.Config, diffIDs); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+	}
 	return s.replaceDocument(ctx, desc, m)
+}
+
+// replaceDiffIDs stores a config that says of the root filesystem that it is made of other tars, and of everything else the same.
+func (s *Store) replaceDiffIDs(ctx context.Context, config ocispec.Descriptor, diffIDs []digest.Digest) (ocispec.Descriptor, error) {
+	text, err := s.ReadBlob(ctx, config, maxConfig)
+	if err != nil {
+		return config, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return config, err
+	}
+	root, err := json.Marshal(ocispec.RootFS{Type: "layers", DiffIDs: diffIDs})
+	if err != nil {
+		return config, err
+	}
+	fields["rootfs"] = root
+	if text, err = json.Marshal(fields); err != nil {
+		return config, err
+	}
+	stored, err := s.putBytes(ctx, config.MediaType, text)
+	config.Digest, config.Size = stored.Digest, stored.Size
+	return config, err
 }
 
 // replaceDocument stores doc and gives desc with its digest and size.
@@ -246,15 +273,15 @@ func (s *Store) replaceDocument(ctx context.Context, desc ocispec.Descriptor, do
 	return desc, err
 }
 
-func (s *Store) portableIndex(ctx context.Context, desc ocispec.Descriptor, index *ocispec.Index, o PortableOptions, depth int) (ocispec.Descriptor, error) {
+func (p *Press) portableIndex(ctx context.Context, desc ocispec.Descriptor, index *ocispec.Index, depth int) (ocispec.Descriptor, error) {
 	moved := make(map[string]string)
 	images := slices.Clone(index.Manifests)
 	changed := false
 	for i, child := range images {
-		if !s.Use(child.Digest) || !isIndexType(child.MediaType) && !isManifestType(child.MediaType) {
+		if !p.store.Use(child.Digest) || !isIndexType(child.MediaType) && !isManifestType(child.MediaType) {
 			continue
 		}
-		out, err := s.portable(ctx, child, o, depth+1)
+		out, err := p.portable(ctx, child, depth+1)
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
@@ -267,7 +294,7 @@ func (s *Store) portableIndex(ctx context.Context, desc ocispec.Descriptor, inde
 		return desc, nil
 	}
 	index.Manifests = redirectAttestations(images, moved)
-	return s.replaceDocument(ctx, desc, index)
+	return p.store.replaceDocument(ctx, desc, index)
 }
 
 // redirectAttestations lets attestations name the manifests that took the

@@ -1,30 +1,42 @@
 package image
 
 import (
-	"compress/gzip"
+	"bytes"
+	"errors"
 	"io"
+	"strings"
 	"testing"
 
+	"github.com/ocibuild/ocibuild/image/layer"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func testGzip() Compression {
-	return Compression{"gzip", 6, func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, 6) }}
-}
+func testGzip() Compression { return Compression{Algorithm: layer.Gzip} }
 
-// counted tells how often the compressor was asked for.
-func counted(n *int) Compression {
-	c := testGzip()
-	inner := c.New
-	c.New = func(w io.Writer) (io.WriteCloser, error) { *n++; return inner(w) }
-	return c
+// isRemembered reports whether all layers of an image are known in the form that c gives them.
+func isRemembered(t *testing.T, s *Store, desc ocispec.Descriptor, c Compression) bool {
+	t.Helper()
+	img, err := s.Image(t.Context(), desc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.Press(t.Context(), c)
+	defer p.Close()
+	for _, l := range img.Layers {
+		if _, ok := s.compressed(p.memo(l)); !ok && p.Changes(l) {
+			return false
+		}
+	}
+	return true
 }
 
 func TestPortableCompressesOnce(t *testing.T) {
 	s := newStore(t)
 	desc := mustBuild(t, s, "app:v1", file{"a", "1"})
-	n := 0
-	first, err := s.Portable(t.Context(), desc, PortableOptions{counted(&n)})
+	if isRemembered(t, s, desc, testGzip()) {
+		t.Error("remembered before it is made")
+	}
+	first, err := s.Portable(t.Context(), desc, testGzip())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,24 +50,24 @@ func TestPortableCompressesOnce(t *testing.T) {
 	if got := mustHave(t, s, "app:v1"); got.ID() != img.ID() || got.Descriptor.Digest == first.Digest {
 		t.Error("the image id must stay and the manifest change")
 	}
-	second, err := s.Portable(t.Context(), desc, PortableOptions{counted(&n)})
+	second, err := s.Portable(t.Context(), desc, testGzip())
 	if err != nil || second.Digest != first.Digest {
 		t.Fatalf("second time: %v %v", second.Digest, err)
 	}
-	again, err := s.Portable(t.Context(), first, PortableOptions{counted(&n)})
+	again, err := s.Portable(t.Context(), first, testGzip())
 	if err != nil || again.Digest != first.Digest {
 		t.Fatalf("of a portable image: %v %v", again.Digest, err)
 	}
-	if n != 1 {
-		t.Errorf("compressed %d times", n)
+	if !isRemembered(t, s, desc, testGzip()) {
+		t.Error("not remembered")
 	}
 	// A prune keeps what a layer was compressed to for as long as the layer.
 	age(t, s)
 	if _, err := s.Prune(t.Context(), PruneOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Portable(t.Context(), desc, PortableOptions{counted(&n)}); err != nil || n != 1 {
-		t.Errorf("after a prune: compressed %d times, %v", n, err)
+	if !isRemembered(t, s, desc, testGzip()) {
+		t.Error("not remembered after a prune")
 	}
 	mustBeClean(t, s)
 }
@@ -86,7 +98,7 @@ func TestPortableIndex(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, err := s.Portable(t.Context(), desc, PortableOptions{testGzip()})
+			out, err := s.Portable(t.Context(), desc, testGzip())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,17 +121,6 @@ func TestPortableIndex(t *testing.T) {
 	}
 }
 
-func TestCompressRefusesUnknownAlgorithm(t *testing.T) {
-	s := newStore(t)
-	l, err := addLayer(s, []byte("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Compress(t.Context(), l.Descriptor, Compression{Algorithm: "lzma"}); err == nil {
-		t.Error("no error")
-	}
-}
-
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
 // An artifact whose layers look like those of images leaves as it is.
@@ -132,7 +133,162 @@ func TestPortableLeavesArtifacts(t *testing.T) {
 	desc := putManifest(t, s, ocispec.Manifest{
 		ArtifactType: "application/vnd.test.tar", Config: putText(t, s, ocispec.MediaTypeEmptyJSON, "{}"), Layers: []ocispec.Descriptor{l.Descriptor},
 	})
-	if out, err := s.Portable(t.Context(), desc, PortableOptions{testGzip()}); err != nil || out.Digest != desc.Digest {
+	if out, err := s.Portable(t.Context(), desc, testGzip()); err != nil || out.Digest != desc.Digest {
 		t.Errorf("%v, %v", out, err)
+	}
+}
+
+// Every form of a layer holds the same files, whatever it was before, and verify finds nothing wrong with it.
+func TestPortableForms(t *testing.T) {
+	s := newStore(t)
+	plain := mustBuild(t, s, "app:v1", file{"a", strings.Repeat("a", 100000)}, file{"b", "2"})
+	forms := map[string]Compression{
+		"none": {Force: true}, "gzip": {Algorithm: layer.Gzip, Force: true}, "gzip 9": {Algorithm: layer.Gzip, Level: 9, Force: true},
+		"zstd": {Algorithm: layer.Zstd, Force: true}, "estargz": {Algorithm: layer.EStargz, Force: true},
+	}
+	made := map[string]*Image{}
+	portable := func(from ocispec.Descriptor, name string) *Image {
+		t.Helper()
+		desc, err := s.Portable(t.Context(), from, forms[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := s.Image(t.Context(), desc, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report, err := s.Verify(t.Context(), desc, nil); err != nil || len(report.Faults) > 0 {
+			t.Errorf("%s: %+v %v", name, report, err)
+		}
+		return img
+	}
+	for name := range forms {
+		made[name] = portable(plain, name)
+	}
+	for from, img := range made {
+		if (img.ID() != made["none"].ID()) != (from == "estargz") {
+			t.Errorf("%s has the image id %s", from, img.ID())
+		}
+		for to := range forms {
+			if got := portable(img.Descriptor, to); from != "estargz" && to[:3] != "gzi" && from != to && got.Descriptor.Digest != made[to].Descriptor.Digest {
+				t.Errorf("%s made of %s differs from that made of the plain one", to, from)
+			}
+		}
+		kept, err := s.Portable(t.Context(), img.Descriptor, Compression{Algorithm: layer.Zstd})
+		if err != nil || (kept.Digest == img.Descriptor.Digest) != (from != "none") {
+			t.Errorf("%s without force: %v %v", from, kept.Digest, err)
+		}
+	}
+	if a := made["estargz"].Layers[0].Descriptor.Annotations; a[stargzAnnotation] == "" || a[stargzSize] == "" {
+		t.Errorf("annotations %v", a)
+	}
+	if made["gzip"].Descriptor.Digest == made["gzip 9"].Descriptor.Digest {
+		t.Error("the level makes no difference")
+	}
+	mustBeClean(t, s)
+}
+
+// A layer is read while it is made, by several at once.
+func TestPressFollowed(t *testing.T) {
+	s := newStore(t)
+	body := make([]byte, 5<<20)
+	for i := range body {
+		body[i] = byte(i * i >> 8)
+	}
+	l, err := addLayer(s, tarOf(t, file{"big", string(body)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.Press(t.Context(), Compression{Algorithm: layer.Zstd})
+	defer p.Close()
+	made := p.Layer(l)
+	if p.Layer(l) != made {
+		t.Error("made twice")
+	}
+	follow := func() ([]byte, error) {
+		var got []byte
+		for {
+			have, all, err := made.Available(t.Context(), int64(len(got))+1)
+			if err != nil || all && have == int64(len(got)) {
+				return got, err
+			}
+			r, err := made.Open(t.Context(), int64(len(got)))
+			if err != nil {
+				return got, err
+			}
+			part, err := io.ReadAll(r)
+			r.Close()
+			if err != nil {
+				return got, err
+			}
+			got = append(got, part...)
+		}
+	}
+	results := make(chan []byte, 3)
+	for range cap(results) {
+		go func() {
+			got, err := follow()
+			if err != nil {
+				t.Error(err)
+			}
+			results <- got
+		}()
+	}
+	out, err := made.Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := s.ReadBlob(t.Context(), out.Descriptor, 10<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(results) {
+		if got := <-results; !bytes.Equal(got, want) {
+			t.Errorf("a follower has %d bytes of %d", len(got), len(want))
+		}
+	}
+}
+
+// A layer that cannot be read fails for all who follow it, and leaves nothing.
+func TestPressFails(t *testing.T) {
+	s := newStore(t)
+	l, err := addLayer(s, tarOf(t, file{"a", "1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Descriptor.Digest = "sha256:" + zeros
+	p := s.Press(t.Context(), testGzip())
+	defer p.Close()
+	made := p.Layer(l)
+	if _, err := made.Wait(t.Context()); !errors.Is(err, ErrNotFound) {
+		t.Errorf("wait: %v", err)
+	}
+	if _, _, err := made.Available(t.Context(), 1); !errors.Is(err, ErrNotFound) {
+		t.Errorf("available: %v", err)
+	}
+	if _, err := made.Open(t.Context(), 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("open: %v", err)
+	}
+	mustBeClean(t, s)
+}
+
+// A compressed layer that is not what its image says is not passed on in another form.
+func TestPressChecksDiffID(t *testing.T) {
+	s := newStore(t)
+	l, err := addLayer(s, tarOf(t, file{"a", "1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.Press(t.Context(), testGzip())
+	defer p.Close()
+	gz, err := p.Layer(l).Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gz.DiffID = "sha256:" + zeros
+	q := s.Press(t.Context(), Compression{Algorithm: layer.Zstd, Force: true})
+	defer q.Close()
+	if _, err := q.Layer(gz).Wait(t.Context()); err == nil {
+		t.Error("no error")
 	}
 }

@@ -131,7 +131,7 @@ func life(ctx context.Context, s *Store, archive string) error {
 	}
 	desc, err := s.Resolve(ctx, "app:v1")
 	if err == nil {
-		_, err = s.Portable(ctx, desc, PortableOptions{testGzip()})
+		_, err = s.Portable(ctx, desc, testGzip())
 	}
 	lease.Release()
 	if err != nil {

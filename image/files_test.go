@@ -84,9 +84,9 @@ func TestFiles(t *testing.T) {
 	s := newStore(t)
 	desc := twoLayers(t, s, "app:v1")
 	for _, how := range []Compression{{}, testGzip()} {
-		t.Run("compression "+how.Algorithm, func(t *testing.T) {
+		t.Run("compression "+string(how.Algorithm), func(t *testing.T) {
 			if how.Algorithm != "" {
-				portable, err := s.Portable(t.Context(), desc, PortableOptions{how})
+				portable, err := s.Portable(t.Context(), desc, how)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -71,7 +71,7 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What a push left is no image of its own.
-	if _, err := s.Portable(t.Context(), b, PortableOptions{testGzip()}); err != nil {
+	if _, err := s.Portable(t.Context(), b, testGzip()); err != nil {
 		t.Fatal(err)
 	}
 	yes, no := true, false

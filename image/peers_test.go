@@ -89,7 +89,7 @@ func TestSkopeoReadsArchives(t *testing.T) {
 	s := newStore(t)
 	desc := mustBuild(t, s, "app:v1", file{"a", "1"}, file{"b", "2"})
 	mustBuild(t, s, "other:v1", file{"a", "3"})
-	portable, err := s.Portable(t.Context(), desc, PortableOptions{testGzip()})
+	portable, err := s.Portable(t.Context(), desc, testGzip())
 	if err != nil {
 		t.Fatal(err)
 	}

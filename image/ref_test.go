@@ -198,7 +198,7 @@ func TestNameGoesBeforeID(t *testing.T) {
 func TestPortableTwinIsNotAmbiguous(t *testing.T) {
 	s := newStore(t)
 	desc := mustBuild(t, s, "", file{"a", "1"})
-	if _, err := s.Portable(t.Context(), desc, PortableOptions{testGzip()}); err != nil {
+	if _, err := s.Portable(t.Context(), desc, testGzip()); err != nil {
 		t.Fatal(err)
 	}
 	img, err := s.Image(t.Context(), desc, nil)

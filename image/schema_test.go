@@ -51,7 +51,7 @@ func validate(t *testing.T, s *Store, desc ocispec.Descriptor) {
 func TestImagesMatchTheSpecification(t *testing.T) {
 	s := newStore(t)
 	validate(t, s, mustBuild(t, s, "app:v1", file{"a", "1"}, file{"b", "2"}))
-	portable, err := s.Portable(t.Context(), mustBuild(t, s, "app:v2", file{"a", "1"}), PortableOptions{testGzip()})
+	portable, err := s.Portable(t.Context(), mustBuild(t, s, "app:v2", file{"a", "1"}), testGzip())
 	if err != nil {
 		t.Fatal(err)
 	}

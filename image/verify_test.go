@@ -34,7 +34,7 @@ func TestVerifyFindsLies(t *testing.T) {
 	s := newStore(t)
 	base := mustBuild(t, s, "app:v1", file{"a", "1"}, file{"b", "2"})
 	img := mustHave(t, s, "app:v1")
-	portable, err := s.Portable(t.Context(), base, PortableOptions{testGzip()})
+	portable, err := s.Portable(t.Context(), base, testGzip())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestVerifyFindsLies(t *testing.T) {
 func TestVerifyFindsDamage(t *testing.T) {
 	s := newStore(t)
 	desc := mustBuild(t, s, "app:v1", file{"a", strings.Repeat("1", 3000)})
-	portable, err := s.Portable(t.Context(), desc, PortableOptions{testGzip()})
+	portable, err := s.Portable(t.Context(), desc, testGzip())
 	if err != nil {
 		t.Fatal(err)
 	}

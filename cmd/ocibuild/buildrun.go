@@ -86,7 +86,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 		}
 	}
 	if c.push {
-		p := &pusher{store: b.Store, client: s.client(c.insecure, show), show: show}
+		p := &pusher{store: b.Store, client: s.client(c.insecure, show), show: show, how: image.DefaultCompression()}
 		for _, other := range result.Others {
 			for _, ref := range other.Tags {
 				if _, err := p.push(ctx, ref, other.Image); err != nil {

@@ -1,32 +1,42 @@
 package main
 
 import (
-	"io"
-
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/spf13/pflag"
 )
 
-// gzipLevel is the level that every registry client of note uses: a good size
-// for the time it takes.
-const gzipLevel = 6
+// compressionWords are what layers can be compressed with. BuildKit calls the first uncompressed.
+var compressionWords = []string{"none", "gzip", "zstd", "estargz"}
 
-// zstdLevel is what zstd does by itself.
-const zstdLevel = 3
+// compressionFlags says in which form layers leave. The names are BuildKit's.
+type compressionFlags struct {
+	word  string
+	level int
+	force bool
 
-// gzipCompression is how layers are compressed when an image leaves.
-func gzipCompression() image.Compression { return layerCompression(string(layer.Gzip)) }
+	how image.Compression
+}
 
-// layerCompression is gzip or zstd.
-func layerCompression(algorithm string) image.Compression {
-	level := gzipLevel
-	if algorithm == string(layer.Zstd) {
-		level = zstdLevel
+func (c *compressionFlags) declare(fs *pflag.FlagSet, word, unchanged string) {
+	c.word = word
+	fs.StringVar(&c.word, "compression", word, "compress layers that are not with `HOW`: none, gzip, zstd or estargz; "+unchanged)
+	fs.IntVar(&c.level, "compression-level", 0, "`LEVEL` to compress with: gzip and estargz 1 to 9, zstd 1 to 22 (default: 4 and 3)")
+	fs.BoolVar(&c.force, "force-compression", false, "compress layers anew that are compressed in another way")
+}
+
+// check reads the values; flag is how they are to be called in an error.
+func (c *compressionFlags) check(flag string) error {
+	words := map[string]layer.Compression{
+		"none": layer.None, "uncompressed": layer.None, "gzip": layer.Gzip, "zstd": layer.Zstd, "estargz": layer.EStargz,
 	}
-	return image.Compression{
-		Algorithm: algorithm, Level: level,
-		New: func(w io.Writer) (io.WriteCloser, error) {
-			return layer.Compress(w, layer.Compression(algorithm), level)
-		},
+	algorithm, ok := words[c.word]
+	if !ok {
+		return oneOf(flag, c.word, compressionWords)
 	}
+	c.how = image.Compression{Algorithm: algorithm, Level: c.level, Force: c.force}
+	if err := c.how.Check(); err != nil {
+		return usagef("%s: %v", flag+"-level", err)
+	}
+	return nil
 }

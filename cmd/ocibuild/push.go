@@ -20,6 +20,8 @@ type pushCommand struct {
 	about    bool
 	quiet    bool
 	insecure []string
+
+	compression compressionFlags
 }
 
 func pushDescription() *command {
@@ -47,6 +49,7 @@ func (c *pushCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.all, "all-platforms", false, "refuse to send an index without some of its images")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "send all tags of the repository that the store has")
 	fs.BoolVar(&c.about, "referrers", false, "send the artifacts of the store that are about the image too")
+	c.compression.declare(fs, "gzip", "others leave as they are")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
 	insecureFlag(fs, &c.insecure)
 }
@@ -60,6 +63,9 @@ func (c *pushCommand) Check(_ *stdio, args []string) error {
 		return usagef("--all-tags is about a repository: leave the tag of %s out", args[0])
 	}
 	if c.ref, err = parseNewRef(args[0]); err != nil {
+		return err
+	}
+	if err := c.compression.check("--compression"); err != nil {
 		return err
 	}
 	if c.all && c.platform.text != "" {
@@ -88,7 +94,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 		mode = "quiet"
 	}
 	show := newDisplay(mode, s.stdio)
-	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all}
+	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all, how: c.compression.how}
 	var done []registry.Pushed
 	for _, i := range images {
 		pushed, pushErr := c.push(ctx, p, i)
@@ -151,6 +157,7 @@ type pusher struct {
 	store  *image.Store
 	client *registry.Client
 	show   display
+	how    image.Compression
 	whole  bool // refuse an index of which some images are nowhere
 }
 
@@ -164,7 +171,7 @@ func (p *pusher) push(ctx context.Context, ref image.Ref, desc ocispec.Descripto
 }
 
 func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (registry.Pushed, error) {
-	portable, err := p.store.Portable(ctx, desc, image.PortableOptions{Compression: gzipCompression()})
+	portable, err := p.store.Portable(ctx, desc, p.how)
 	if err != nil {
 		return registry.Pushed{}, fmt.Errorf("compress %s: %w", ref.Familiar(), err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"slices"
 
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/spf13/pflag"
@@ -14,7 +13,7 @@ type saveCommand struct {
 	output string
 	format string
 
-	compression string
+	compression compressionFlags
 	platforms   platformsFlag
 }
 
@@ -40,7 +39,7 @@ func saveDescription() *command {
 func (c *saveCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
 	fs.StringVar(&c.format, "format", "docker", "`FORMAT` of the archive: docker or oci")
-	fs.StringVar(&c.compression, "compression", "none", "`HOW` to compress layers that are not: none, gzip or zstd")
+	c.compression.declare(fs, "none", "others leave as they are")
 	c.platforms.declare(fs, "write the image for this `OS/ARCH[/VARIANT]` alone")
 }
 
@@ -57,8 +56,8 @@ func (c *saveCommand) Check(s *stdio, args []string) error {
 	default:
 		return usagef("--format=%s: the formats are docker and oci", c.format)
 	}
-	if !slices.Contains([]string{"none", "gzip", "zstd"}, c.compression) {
-		return oneOf("--compression", c.compression, []string{"none", "gzip", "zstd"})
+	if err := c.compression.check("--compression"); err != nil {
+		return err
 	}
 	return checkOutput(s, c.output)
 }
@@ -107,10 +106,7 @@ func (c *saveCommand) find(ctx context.Context, st *image.Store, name string) ([
 				return nil, err
 			}
 		}
-		if c.compression == "none" {
-			continue
-		}
-		found[i].Descriptor, err = st.Portable(ctx, found[i].Descriptor, image.PortableOptions{Compression: layerCompression(c.compression)})
+		found[i].Descriptor, err = st.Portable(ctx, found[i].Descriptor, c.compression.how)
 		if err != nil {
 			return nil, err
 		}

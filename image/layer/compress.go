@@ -6,33 +6,28 @@ import (
 	"compress/bzip2"
 	"fmt"
 	"io"
-	"runtime"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
 	"github.com/ulikunitz/xz"
 )
 
 // Compression names how a blob is compressed.
 type Compression string
 
-// The compressions that are read. Gzip, Zstd and None are written too.
+// The compressions that are read. Gzip, Zstd and None are written too, and EStargz, which is read as Gzip.
 const (
-	None  Compression = ""
-	Gzip  Compression = "gzip"
-	Zstd  Compression = "zstd"
-	Bzip2 Compression = "bzip2"
-	XZ    Compression = "xz"
+	None    Compression = ""
+	Gzip    Compression = "gzip"
+	Zstd    Compression = "zstd"
+	EStargz Compression = "estargz"
+	Bzip2   Compression = "bzip2"
+	XZ      Compression = "xz"
 )
 
-const (
-	// maxWindow bounds the memory that a compressed blob can ask for; it is what the
-	// zstd and xz commands go to by default, or further.
-	maxWindow = 128 << 20
-	// gzipBlock is how much is compressed at once. The bytes that come out depend on it.
-	gzipBlock = 1 << 20
-)
+// maxWindow bounds the memory that a compressed blob can ask for; it is what the
+// zstd and xz commands go to by default, or further.
+const maxWindow = 128 << 20
 
 // detect returns the compression that a blob's first bytes tell.
 func detect(head []byte) Compression {
@@ -93,53 +88,3 @@ func decompressor(br *bufio.Reader, c Compression) (io.ReadCloser, error) {
 	}
 	return io.NopCloser(br), nil
 }
-
-// Compress returns a writer that compresses to w; it must be closed, which leaves w
-// open. Level 0 is the compression's default; gzip knows 1 to 9, zstd 1 to 22. The
-// bytes depend on nothing but the input and the level.
-func Compress(w io.Writer, c Compression, level int) (io.WriteCloser, error) {
-	switch c {
-	case None:
-		return nopWriteCloser{w}, nil
-	case Gzip:
-		return compressGzip(w, level)
-	case Zstd:
-		return compressZstd(w, level)
-	}
-	return nil, fmt.Errorf("compress: cannot write %s; gzip and zstd are possible", c)
-}
-
-func compressGzip(w io.Writer, level int) (io.WriteCloser, error) {
-	if level < 0 || level > 9 {
-		return nil, fmt.Errorf("compress: gzip level %d is not from 1 to 9", level)
-	}
-	if level == 0 {
-		level = gzip.DefaultCompression
-	}
-	z, err := pgzip.NewWriterLevel(w, level)
-	if err != nil {
-		return nil, fmt.Errorf("compress gzip: %w", err)
-	}
-	if err := z.SetConcurrency(gzipBlock, min(max(runtime.GOMAXPROCS(0), 2), 8)); err != nil {
-		return nil, fmt.Errorf("compress gzip: %w", err)
-	}
-	return z, nil
-}
-
-func compressZstd(w io.Writer, level int) (io.WriteCloser, error) {
-	if level < 0 || level > 22 {
-		return nil, fmt.Errorf("compress: zstd level %d is not from 1 to 22", level)
-	}
-	if level == 0 {
-		level = 3
-	}
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(2))
-	if err != nil {
-		return nil, fmt.Errorf("compress zstd: %w", err)
-	}
-	return z, nil
-}
-
-type nopWriteCloser struct{ io.Writer }
-
-func (nopWriteCloser) Close() error { return nil }

@@ -13,12 +13,15 @@ import (
 
 func copyTo(w io.Writer, r io.Reader) (int64, error) { return io.Copy(w, r) }
 
-// noise is bytes that compress a little.
+// noise is bytes that compress a little, and quickly.
 func noise(n int) []byte {
 	rnd := rand.New(rand.NewPCG(9, 9))
 	data := make([]byte, n)
-	for i := range data {
+	for i := range min(n, 100_000) {
 		data[i] = byte(rnd.IntN(20)) + 'a'
+	}
+	for i := 100_000; i < n; i += 1000 {
+		copy(data[i:], data[i%99_000:][:300])
 	}
 	return data
 }
@@ -26,17 +29,17 @@ func noise(n int) []byte {
 func compressed(t testing.TB, c Compression, level int, data []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	w, err := Compress(&buf, c, level)
+	packed, err := NewPacker().Pack(t.Context(), &buf, bytes.NewReader(data), c, level)
 	check(t, err)
-	_, err = w.Write(data)
-	check(t, err)
-	check(t, w.Close())
+	if packed.Size != int64(len(data)) && c != EStargz {
+		t.Errorf("packed %d bytes of %d", packed.Size, len(data))
+	}
 	return buf.Bytes()
 }
 
 func TestCompressRoundTrip(t *testing.T) {
 	for _, c := range []Compression{None, Gzip, Zstd} {
-		for _, size := range []int{0, 1, 5, 100_000, 5 << 20} {
+		for _, size := range []int{0, 1, 5, 100_000, gzipBlock - 1, gzipBlock, zstdBlock + 1} {
 			data := noise(size)
 			packed := compressed(t, c, 0, data)
 			r, got, err := Decompress(iotest.OneByteReader(bytes.NewReader(packed)))
@@ -54,11 +57,11 @@ func TestCompressRoundTrip(t *testing.T) {
 	}
 }
 
-// The bytes do not depend on the number of CPUs.
+// The bytes do not depend on the number of CPUs, nor on the pieces in which the input comes.
 func TestCompressDeterministic(t *testing.T) {
-	data := noise(7 << 20)
-	for _, c := range []Compression{Gzip, Zstd} {
-		for _, level := range []int{0, 1, 9} {
+	data := tarOfNoise(t, 1, zstdBlock+5, 0)
+	for _, c := range []Compression{Gzip, Zstd, EStargz} {
+		for _, level := range []int{0, 7} {
 			want := compressed(t, c, level, data)
 			old := runtime.GOMAXPROCS(1)
 			got := compressed(t, c, level, data)
@@ -134,7 +137,7 @@ func TestCompressRefuses(t *testing.T) {
 		level int
 	}{{Gzip, 10}, {Gzip, -1}, {Zstd, 23}, {Bzip2, 0}, {XZ, 0}, {"lz4", 0}}
 	for _, tt := range tests {
-		if _, err := Compress(io.Discard, tt.c, tt.level); err == nil {
+		if _, err := NewPacker().Pack(t.Context(), io.Discard, strings.NewReader(""), tt.c, tt.level); err == nil {
 			t.Errorf("%s level %d: no error", tt.c, tt.level)
 		}
 	}

@@ -88,13 +88,7 @@ func FuzzUnmarshalTOC(f *testing.F) {
 
 func FuzzDecompress(f *testing.F) {
 	for _, c := range []Compression{None, Gzip, Zstd} {
-		var buf bytes.Buffer
-		w, err := Compress(&buf, c, 0)
-		check(f, err)
-		_, err = w.Write([]byte("some text, some text, some text"))
-		check(f, err)
-		check(f, w.Close())
-		f.Add(buf.Bytes())
+		f.Add(compressed(f, c, 0, []byte("some text, some text, some text")))
 	}
 	f.Add([]byte("BZh91AY&SY"))
 	f.Add([]byte("\xfd7zXZ\x00\x00\x04"))
