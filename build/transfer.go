@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"runtime"
 	"strings"
 
@@ -173,11 +172,12 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if deletes, err := f.delete(w); err != nil || deletes {
-			if err != nil {
+		if f.entry.Type != typeDir {
+			if marks, err := w.Mark(f.entry.Name); err != nil {
 				return err
+			} else if marks {
+				continue
 			}
-			continue
 		}
 		body, err := f.body(ctx, b.data[i])
 		if err != nil {
@@ -197,22 +197,6 @@ func (b *batch) write(ctx context.Context, w *layer.Writer) error {
 		b.list[i] = nil
 	}
 	return nil
-}
-
-// delete writes a file whose name is the mark of a deletion as that: it cannot
-// be a file in a layer, and is none in BuildKit's. Anything else is left alone.
-func (f *landed) delete(w *layer.Writer) (deletes bool, err error) {
-	dir, base := path.Split(f.entry.Name)
-	target, deletes := strings.CutPrefix(base, ".wh.")
-	switch {
-	case !deletes || f.entry.Type == typeDir:
-		return false, nil
-	case target == ".wh..opq":
-		return true, w.Opaque(strings.TrimSuffix(dir, "/"))
-	case strings.HasPrefix(target, ".wh."):
-		return true, nil // nobody knows a meaning for it
-	}
-	return true, w.Whiteout(dir + target)
 }
 
 // body gives the reader of a regular file, and nil for anything else.

@@ -94,6 +94,11 @@ func (d *differ) item(b *batch, it *item) error {
 	if kind == unix.S_IFSOCK {
 		return nil
 	}
+	if kind != unix.S_IFDIR {
+		if marks, err := d.w.Mark(it.path); err != nil || marks {
+			return err
+		}
+	}
 	e := it.entry()
 	if kind != unix.S_IFDIR && it.st.Nlink > 1 {
 		id := inode{it.st.Dev, it.st.Ino}

@@ -113,6 +113,23 @@ func (w *Writer) Opaque(dir string) error {
 	return w.marker(joinName(dir, opaqueMarker))
 }
 
+// Mark adds what a file of the name stands for in a layer if it begins with ".wh.":
+// it cannot be a file there, and is none in the layers of others. Other names are
+// left alone.
+func (w *Writer) Mark(name string) (marks bool, err error) {
+	dir, base := splitName(name)
+	target, marks := strings.CutPrefix(base, whiteoutPrefix)
+	switch {
+	case !marks:
+		return false, nil
+	case base == opaqueMarker:
+		return true, w.Opaque(dir)
+	case strings.HasPrefix(target, whiteoutPrefix):
+		return true, nil // nobody knows a meaning for it
+	}
+	return true, w.Whiteout(joinName(dir, target))
+}
+
 // marker adds an empty file with a reserved name. Nothing but the name means
 // anything, so the rest is zero.
 func (w *Writer) marker(name string) error {
