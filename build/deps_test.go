@@ -34,7 +34,7 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "executor/cdi"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/bench":       {nil, nil}, // benchmarks alone
 	"build/remote":      {[]string{"parser", "image/usage"}, []string{"github.com/opencontainers/go-digest", "golang.org/x/sys/unix"}},
-	"build/space":       {[]string{"build/remote", "image", "image/usage", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
+	"build/space":       {[]string{"build/remote", "image", "image/layer", "image/usage", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/sshagent":    {nil, []string{"golang.org/x/crypto/ssh"}},
 	"cmd/ocibuild":      {[]string{"build/remote", "build/space", "build/sshagent", "parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 }

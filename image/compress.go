@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -135,21 +136,40 @@ type CompressedLayer struct {
 // CompressedLayers lists what Compress remembers. What cannot be read is left
 // out: it is as good as forgotten.
 func (s *Store) CompressedLayers() ([]CompressedLayer, error) {
+	all, err := s.compressions()
+	var list []CompressedLayer
+	for _, c := range all {
+		if c.err == nil {
+			list = append(list, CompressedLayer{c.path, c.layer, c.done.Digest, usage.Of(c.info), s.lastUse(c.done.Digest, c.info.ModTime())})
+		}
+	}
+	return list, err
+}
+
+// compression is a file that remembers a compression, good or bad.
+type compression struct {
+	path  string // within the store
+	layer digest.Digest
+	done  compressed
+	info  fs.FileInfo
+	err   error
+}
+
+func (s *Store) compressions() ([]compression, error) {
 	entries, err := os.ReadDir(s.path(compressedDir))
 	if err != nil {
 		return nil, err
 	}
-	var list []CompressedLayer
+	var list []compression
 	for _, e := range entries {
 		d, ok := compressedName(e.Name())
 		info, err := e.Info()
 		if !ok || err != nil {
 			continue
 		}
-		path := filepath.Join(compressedDir, e.Name())
-		if done, err := readMemo(s.path(path)); err == nil {
-			list = append(list, CompressedLayer{path, d, done.Digest, usage.Of(info), s.lastUse(done.Digest, info.ModTime())})
-		}
+		c := compression{path: filepath.Join(compressedDir, e.Name()), layer: d, info: info}
+		c.done, c.err = readMemo(s.path(c.path))
+		list = append(list, c)
 	}
 	return list, nil
 }

@@ -27,6 +27,7 @@ const (
 	opChmod   operation = "chmod"
 	opTouch   operation = "touch"
 	opRemove  operation = "remove"
+	opLink    operation = "link"
 )
 
 // disk makes every change to the store's directory. The zero value is the
@@ -195,6 +196,14 @@ func (d disk) touch(path string, t time.Time) error {
 		return err
 	}
 	return os.Chtimes(path, t, t)
+}
+
+// link gives a file a second name.
+func (d disk) link(from, to string) error {
+	if err := d.ask(opLink, from, to); err != nil {
+		return err
+	}
+	return os.Link(from, to)
 }
 
 func (d disk) remove(path string) error {

@@ -8,7 +8,7 @@
 //	<root>/ingest/                   what is being written and is not yet a blob; part-<algorithm>-<hex> is
 //	                                 the beginning of a blob that a later Fetch continues
 //	<root>/trash/                    blobs a prune is about to remove
-//	<root>/quarantine/               damaged blobs that a repair took out of the way
+//	<root>/quarantine/<time>/        what a Repair took out of the way: a layout of its own
 //	<root>/config                    the user's: how the store is to be kept
 //	<root>/locks/                    flock(2) files; locks/leases/ has one a live build
 //	<root>/cache/blobs/<hex>.<algorithm>-<level>

@@ -67,6 +67,21 @@ func (e *VerifyError) Error() string {
 // Mismatch tells it apart from a failure to store.
 func (e *VerifyError) Mismatch() bool { return true }
 
+// DamagedError says that a file without which a store cannot be opened is damaged
+// or gone.
+type DamagedError struct {
+	Path string // within the store
+	Err  error
+}
+
+// Error says what to do.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s is damaged: %v (\"ocibuild fsck --repair\" mends it)", e.Path, e.Err)
+}
+
+// Unwrap is the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // NotImageError says that a manifest is no container image but something else
 // that is kept in the form of one.
 type NotImageError struct {

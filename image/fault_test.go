@@ -317,7 +317,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	age(t, s)
 	report, err := s.Prune(t.Context(), PruneOptions{})
-	if err != nil || report.Bytes != 1<<20 {
+	if err != nil || report.Bytes < 1<<20 {
 		t.Errorf("%+v, %v", report, err)
 	}
 	mustHave(t, s, "app:v1")

@@ -59,7 +59,7 @@ func TestReadersSeeDamage(t *testing.T) {
 				if err := s.Save(t.Context(), io.Discard, []string{"app:v1"}, SaveOptions{Format: OCIArchive}); err == nil {
 					t.Error("saved")
 				}
-				faults, err := s.Fsck(t.Context())
+				faults, err := s.Fsck(t.Context(), FsckOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -99,7 +99,7 @@ func TestFsckOtherFaults(t *testing.T) {
 			s := newStore(t)
 			mustBuild(t, s, "app:v1", file{"a", "1"})
 			test.damage(t, s)
-			faults, err := s.Fsck(t.Context())
+			faults, err := s.Fsck(t.Context(), FsckOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -282,7 +282,7 @@ func TestImageOfAnIndex(t *testing.T) {
 	if err := os.Remove(s.blobPath(children[0].Digest)); err != nil {
 		t.Fatal(err)
 	}
-	if faults, err := s.Fsck(t.Context()); err != nil || len(faults) != 1 {
+	if faults, err := s.Fsck(t.Context(), FsckOptions{}); err != nil || len(faults) != 1 {
 		t.Errorf("%v, %v", faults, err)
 	}
 }

@@ -45,25 +45,43 @@ type file struct{ name, body string }
 
 func tarOf(t testing.TB, files ...file) []byte {
 	t.Helper()
+	text, err := makeTar(files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func makeTar(files ...file) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	for _, f := range files {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.body)), ModTime: time.Unix(1e9, 0)}
 		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		if _, err := w.Write([]byte(f.body)); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
+	err := w.Close()
+	return out.Bytes(), err
+}
+
+// asLayer makes a layer of a text that is none: a tar with a file of it.
+func asLayer(text []byte) ([]byte, error) {
+	if _, err := tar.NewReader(bytes.NewReader(text)).Next(); err == nil {
+		return text, nil
 	}
-	return out.Bytes()
+	return makeTar(file{"data", string(text)})
 }
 
 // addLayer stores a layer as a build does.
 func addLayer(s *Store, text []byte) (Layer, error) {
+	text, err := asLayer(text)
+	if err != nil {
+		return Layer{}, err
+	}
 	w, err := s.Create()
 	if err != nil {
 		return Layer{}, err
@@ -165,7 +183,7 @@ func blobs(t testing.TB, s *Store) []digest.Digest {
 // mustBeClean fails unless fsck finds nothing.
 func mustBeClean(t testing.TB, s *Store) {
 	t.Helper()
-	faults, err := s.Fsck(context.Background())
+	faults, err := s.Fsck(context.Background(), FsckOptions{})
 	if err != nil {
 		t.Fatalf("fsck: %v", err)
 	}

@@ -268,7 +268,7 @@ func lazyImage(t *testing.T, s *Store, name string) (*bringer, ocispec.Descripto
 
 func clean(t *testing.T, s *Store) {
 	t.Helper()
-	faults, err := s.Fsck(t.Context())
+	faults, err := s.Fsck(t.Context(), FsckOptions{})
 	if err != nil || len(faults) > 0 {
 		t.Errorf("fsck: %v %v", faults, err)
 	}

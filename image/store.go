@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,9 @@ const (
 	bootFile   = "boot"
 	tempPrefix = "tmp-"
 )
+
+// formatLine is what every version of the format file looks like.
+var formatLine = regexp.MustCompile(`^ocibuild store [0-9]+\n$`)
 
 // Store is an open store. Its methods may be called from several goroutines,
 // and several processes may have the same store open.
@@ -37,12 +41,54 @@ type Store struct {
 // one that holds anything else is refused.
 func Open(root string) (*Store, error) { return open(root, disk{}) }
 
-func open(root string, d disk) (*Store, error) {
+// OpenDamaged opens a store for Fsck and Repair even though the files that Open
+// wants are damaged or gone. What was never a store, or has the format of another
+// version, is refused.
+func OpenDamaged(root string) (*Store, error) { return openDamaged(root, disk{}) }
+
+func openDamaged(root string, d disk) (*Store, error) {
+	s, err := storeAt(root, d)
+	if err != nil {
+		return nil, err
+	}
+	ready, checkErr := s.check()
+	if checkErr == nil && !ready {
+		return open(root, d) // there is nothing yet, or another program's layout
+	}
+	if checkErr != nil && !s.mendable(checkErr) {
+		return nil, s.explain("open store "+s.root, checkErr)
+	}
+	for _, dir := range storeDirs() {
+		if err := s.disk.mkdir(s.path(dir), 0o755); err != nil {
+			return nil, s.explain("open store "+s.root, err)
+		}
+	}
+	if err := s.recover(); err != nil {
+		return nil, s.explain("open store "+s.root, err)
+	}
+	return s, nil
+}
+
+// mendable reports whether Repair can do something about an error of check. With
+// our format beside it, a layout of another version is damage too.
+func (s *Store) mendable(err error) bool {
+	var damaged *DamagedError
+	return errors.As(err, &damaged) || s.checkLayout() != nil && s.checkFormat() == nil
+}
+
+func storeAt(root string, d disk) (*Store, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
-	s := &Store{root: abs, disk: d, opened: time.Now()}
+	return &Store{root: abs, disk: d, opened: time.Now()}, nil
+}
+
+func open(root string, d disk) (*Store, error) {
+	s, err := storeAt(root, d)
+	if err != nil {
+		return nil, err
+	}
 	ready, err := s.check()
 	if err == nil && !ready {
 		err = s.initialise()
@@ -51,7 +97,7 @@ func open(root string, d disk) (*Store, error) {
 		err = s.recover()
 	}
 	if err != nil {
-		return nil, s.explain("open store "+abs, err)
+		return nil, s.explain("open store "+s.root, err)
 	}
 	return s, nil
 }
@@ -114,7 +160,11 @@ func (s *Store) check() (ready bool, err error) {
 			return false, err
 		}
 	}
-	ready = layout && formatted && slices.Contains(names, ocispec.ImageIndexFile)
+	table := slices.Contains(names, ocispec.ImageIndexFile)
+	if formatted && !table { // the format file is written last
+		return false, &DamagedError{ocispec.ImageIndexFile, errors.New("it is gone")}
+	}
+	ready = layout && formatted && table
 	for _, dir := range storeDirs() {
 		if ready && !isDir(s.path(dir)) {
 			ready = false
@@ -150,7 +200,10 @@ func (s *Store) checkLayout() error {
 	}
 	var layout ocispec.ImageLayout
 	if err := json.Unmarshal(text, &layout); err != nil {
-		return fmt.Errorf("read oci-layout: %w", err)
+		return &DamagedError{ocispec.ImageLayoutFile, err}
+	}
+	if layout.Version == "" {
+		return &DamagedError{ocispec.ImageLayoutFile, errors.New("it names no version")}
 	}
 	if layout.Version != ocispec.ImageLayoutVersion {
 		return fmt.Errorf("OCI image layout version %q is not supported, only %s is (choose another directory with --root)",
@@ -163,6 +216,9 @@ func (s *Store) checkFormat() error {
 	text, err := os.ReadFile(s.path(formatFile))
 	if err != nil {
 		return err
+	}
+	if !formatLine.Match(text) {
+		return &DamagedError{formatFile, fmt.Errorf("it holds %.40q", text)}
 	}
 	if string(text) != formatText {
 		return fmt.Errorf("the store has format %q and this program knows %q only (use the program that made it, or choose another store with --root)",
@@ -192,15 +248,15 @@ func (s *Store) initialise() error {
 	}
 	defer unlock()
 
-	layout, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	fixed := s.fixedFiles()
 	files := []struct {
 		name    string
 		content []byte
 	}{
 		{filepath.Join("locks", bootFile), []byte(s.disk.bootID())},
 		{ocispec.ImageIndexFile, encodeIndex(newIndex())},
-		{ocispec.ImageLayoutFile, layout},
-		{formatFile, []byte(formatText)},
+		{ocispec.ImageLayoutFile, fixed[ocispec.ImageLayoutFile]},
+		{formatFile, fixed[formatFile]},
 	}
 	for _, f := range files {
 		if _, err := os.Lstat(s.path(f.name)); err == nil {
@@ -211,6 +267,12 @@ func (s *Store) initialise() error {
 		}
 	}
 	return nil
+}
+
+// fixedFiles gives the files that are the same in every store.
+func (s *Store) fixedFiles() map[string][]byte {
+	layout, _ := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	return map[string][]byte{ocispec.ImageLayoutFile: layout, formatFile: []byte(formatText)}
 }
 
 // recover looks at the blobs that were not durable when the machine went

@@ -43,7 +43,10 @@ func (s *Store) Verify(ctx context.Context, desc ocispec.Descriptor, platforms [
 }
 
 type verifier struct {
-	store   *Store
+	store *Store
+	// mere leaves out what is true or false of an image wherever it is: claims that no
+	// damage of the store can make false.
+	mere    bool
 	without map[digest.Digest]bool
 	read    map[digest.Digest]bool
 	diffIDs map[digest.Digest]digest.Digest // of layers that have been read
@@ -134,7 +137,9 @@ func (v *verifier) manifest(ctx context.Context, desc ocispec.Descriptor, m *oci
 		v.result.Configs++
 		v.result.Bytes += m.Config.Size
 	}
-	v.agreement(desc, m, &cfg)
+	if !v.mere {
+		v.agreement(desc, m, &cfg)
+	}
 	for i, l := range m.Layers {
 		want := digest.Digest("")
 		if i < len(cfg.RootFS.DiffIDs) {

@@ -1,5 +1,5 @@
-// Package space tells what a store takes on the disk, what holds it there, and
-// makes room in it.
+// Package space tells what a store takes on the disk, what holds it there, makes
+// room in it, and checks and repairs it as a whole.
 //
 // A Census is one look at the whole store: items, each with what it takes, when it
 // was last used, and the blobs that it holds. An image with a name is an item, and

@@ -193,6 +193,11 @@ func (s Space) unfinishedTrees(ctx context.Context) ([]Item, error) {
 	return list, nil
 }
 
+// committed is the directory of an unpacked layer, within the store.
+func (s Space) committed(name string) string {
+	return strings.TrimPrefix(filepath.Join(s.Snapshots.Dir(), "committed", name), s.path()+"/")
+}
+
 // Free gives what ordinary users can still write to the file system of the store.
 func (s Space) Free() (int64, error) {
 	var st unix.Statfs_t

@@ -1,6 +1,7 @@
 package space
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -80,8 +81,15 @@ func (f *fixture) blobPath(d digest.Digest) string { return f.path("blobs/sha256
 // layer stores a layer of that many KiB.
 func (f *fixture) layer(name string, kib int) image.Layer {
 	f.t.Helper()
-	text := bytes.Repeat([]byte(name+"\n"), kib<<10/(len(name)+1)+1)[:kib<<10]
-	desc, err := f.Images.Put(f.t.Context(), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}, bytes.NewReader(text))
+	const frame = 3 * 512 // a header, and the end of a tar
+	text := bytes.Repeat([]byte(name+"\n"), kib<<10/(len(name)+1)+1)[:kib<<10-frame]
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	f.check(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(text))}))
+	_, err := w.Write(text)
+	f.check(err)
+	f.check(w.Close())
+	desc, err := f.Images.Put(f.t.Context(), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}, &out)
 	f.check(err)
 	f.age(f.blobPath(desc.Digest), f.tick())
 	return image.Layer{Descriptor: desc, DiffID: desc.Digest}
@@ -228,7 +236,8 @@ func standard(f *fixture) (shared, old, loose image.Layer) {
 	f.record("RUN old", old)
 	f.snapshot("unpacked", 128)
 	f.mount("npm", 256)
-	f.check(f.Cache.PutTOC(shared.DiffID, []byte("toc")))
+	_, err := f.Images.LayerTOC(f.t.Context(), shared, f.Cache)
+	f.check(err)
 	f.age(f.path("cache/toc", shared.DiffID.Encoded()), f.tick())
 	return shared, old, loose
 }
@@ -313,7 +322,7 @@ func TestPruneByArea(t *testing.T) {
 			if freed := before - f.du(); freed < report.Bytes-8<<10 || freed > report.Bytes+16<<10 {
 				t.Errorf("%d bytes are said to be freed, du says %d", report.Bytes, freed)
 			}
-			faults, err := f.Images.Fsck(t.Context())
+			faults, err := f.Fsck(t.Context(), FsckOptions{})
 			if err != nil || len(faults) > 0 {
 				t.Errorf("fsck: %v, %v", faults, err)
 			}

@@ -26,6 +26,8 @@ type session struct {
 	// onOpen is called when the store has been opened.
 	onOpen func() error
 	keeper keeper
+	// mendable opens even a store that has to be repaired first.
+	mendable bool
 }
 
 func newSession(io *stdio, g globals) *session {
@@ -69,7 +71,11 @@ func (s *session) store() (*image.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := image.Open(dir)
+	open := image.Open
+	if s.mendable {
+		open = image.OpenDamaged
+	}
+	st, err := open(dir)
 	if err != nil {
 		return nil, openError(err)
 	}

@@ -1,0 +1,203 @@
+package space
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
+	"github.com/opencontainers/go-digest"
+)
+
+// The kinds of faults beside those of images.
+const (
+	FaultRecord   image.FaultKind = "record"   // what a step gave
+	FaultCache    image.FaultKind = "cache"    // any other file of the cache
+	FaultSnapshot image.FaultKind = "snapshot" // an unpacked layer
+)
+
+// FsckOptions are the choices of Fsck.
+type FsckOptions struct {
+	// SkipDevices says that layers are unpacked without their device files.
+	SkipDevices bool
+	// Progress is told how many bytes of blobs have been read since the last call. It is
+	// called by several goroutines.
+	Progress func(bytes int64)
+}
+
+// Fsck reads the whole store: what image.Store.Fsck does, every file of the cache,
+// and every unpacked layer that the store has the tar of. It may run beside
+// everything else, and marks nothing as used. The error is about the check itself,
+// not about what it found.
+func (s Space) Fsck(ctx context.Context, o FsckOptions) ([]image.Fault, error) {
+	f := fsck{Space: s, options: o, holds: make(map[string][]digest.Digest), trees: make(map[digest.Digest][]tree)}
+	if err := f.cache(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.findTrees(); err != nil {
+		return nil, fmt.Errorf("check unpacked layers: %w", err)
+	}
+	faults, err := s.Images.Fsck(ctx, image.FsckOptions{
+		Layers: slices.Concat(f.recordBlobs()...), Progress: o.Progress,
+		Layer: func(_ digest.Digest, d layer.Digests, toc *layer.TOC) { f.layer(ctx, d.DiffID, toc) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.records(faults)
+	slices.SortFunc(f.faults, func(a, b image.Fault) int { return strings.Compare(a.Path, b.Path) })
+	return append(faults, f.faults...), ctx.Err()
+}
+
+// fsck carries one Fsck.
+type fsck struct {
+	Space
+	options FsckOptions
+	holds   map[string][]digest.Digest // by the path of a record, its blobs
+	trees   map[digest.Digest][]tree   // by diff id
+
+	mu     sync.Mutex
+	faults []image.Fault
+	seen   map[digest.Digest]bool
+}
+
+// tree is an unpacked layer.
+type tree struct {
+	name string
+	onto bool // on those below it
+}
+
+func (f *fsck) fault(x image.Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = append(f.faults, x)
+}
+
+// cache reads the files of the cache.
+func (f *fsck) cache(ctx context.Context) error {
+	return f.Cache.Check(ctx, func(i cache.Item, err error) {
+		path := filepath.Join("cache", i.Path)
+		switch {
+		case err != nil && i.Kind == cache.KindRecord:
+			f.fault(image.Fault{Kind: FaultRecord, Path: path, Err: err})
+		case err != nil:
+			f.fault(image.Fault{Kind: FaultCache, Path: path, Err: err})
+		case i.Kind == cache.KindRecord:
+			f.holds[path] = nil
+			if r, err := f.Cache.Peek(i.Key()); err == nil {
+				for _, b := range r.Blobs {
+					f.holds[path] = append(f.holds[path], b.Digest)
+				}
+			}
+		}
+	})
+}
+
+func (f *fsck) recordBlobs() [][]digest.Digest {
+	var list [][]digest.Digest
+	for _, blobs := range f.holds {
+		list = append(list, blobs)
+	}
+	return list
+}
+
+// findTrees finds out what unpacked layers there are, and of which layers.
+func (f *fsck) findTrees() error {
+	layers, err := f.Snapshots.Layers()
+	if err != nil {
+		return err
+	}
+	named := make(map[string]bool)
+	for _, l := range layers {
+		named[l.Name] = true
+		path := f.committed(l.Name)
+		if info, err := os.Lstat(f.path(path, "fs")); err != nil || !info.IsDir() {
+			if _, err := os.Lstat(f.path(path)); err == nil {
+				f.fault(image.Fault{Kind: FaultSnapshot, Path: path, Err: errors.New("it has no files")})
+			}
+			continue
+		}
+		if d := digest.NewDigestFromEncoded(digest.SHA256, l.Name); d.Validate() == nil {
+			f.trees[d] = append(f.trees[d], tree{l.Name, false})
+		}
+	}
+	return f.findByFact(named)
+}
+
+// findByFact finds the unpacked layers that have names of their own: what steps
+// have made in place.
+func (f *fsck) findByFact(named map[string]bool) error {
+	entries, err := os.ReadDir(f.path("cache/facts/snapshot"))
+	if err != nil {
+		return ignoreGone(err)
+	}
+	for _, e := range entries {
+		name, ok := f.Cache.PeekFact("snapshot", cache.Key(e.Name()))
+		if d := digest.NewDigestFromEncoded(digest.SHA256, e.Name()); ok && named[string(name)] && d.Validate() == nil {
+			f.trees[d] = append(f.trees[d], tree{string(name), false})
+		}
+	}
+	return nil
+}
+
+// layer compares what is remembered and unpacked of a layer with what it holds.
+func (f *fsck) layer(ctx context.Context, diffID digest.Digest, toc *layer.TOC) {
+	f.mu.Lock()
+	again := f.seen[diffID]
+	if f.seen == nil {
+		f.seen = make(map[digest.Digest]bool)
+	}
+	f.seen[diffID] = true
+	f.mu.Unlock()
+	if again {
+		return // compressed in another way
+	}
+	if said, ok := f.Cache.PeekTOC(diffID); ok && !bytes.Equal(said, toc.Marshal()) {
+		f.fault(image.Fault{Kind: FaultCache, Path: filepath.Join("cache/toc", diffID.Encoded()), Err: errors.New("it is not the layer's table of contents")})
+	}
+	for _, t := range f.trees[diffID] {
+		dir := f.committed(t.name)
+		err := layer.Check(ctx, f.path(dir, "fs"), toc, layer.CheckOptions{SkipDevices: f.options.SkipDevices, Onto: t.onto})
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if _, gone := os.Lstat(f.path(dir)); errors.Is(gone, fs.ErrNotExist) {
+			continue
+		}
+		f.fault(image.Fault{Kind: FaultSnapshot, Path: dir, Err: err})
+	}
+}
+
+// records finds those whose blobs are damaged or gone. A record that went meanwhile
+// is none.
+func (f *fsck) records(faults []image.Fault) {
+	bad := make(map[digest.Digest]bool)
+	for _, x := range faults {
+		if x.Kind == image.FaultBlob && x.Digest != "" {
+			bad[x.Digest] = true
+		}
+	}
+	for path, blobs := range f.holds {
+		at := slices.IndexFunc(blobs, func(d digest.Digest) bool { return bad[d] || !f.Images.HasAnywhere(d) })
+		if at < 0 {
+			continue
+		}
+		if _, err := os.Lstat(f.path(path)); err != nil {
+			continue
+		}
+		what := "is gone"
+		if bad[blobs[at]] {
+			what = "is damaged"
+		}
+		f.fault(image.Fault{Kind: FaultRecord, Path: path, Digest: blobs[at], Err: fmt.Errorf("its blob %s %s", blobs[at], what)})
+	}
+}

@@ -1,0 +1,68 @@
+package space
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/opencontainers/go-digest"
+)
+
+// Repair does something about what Fsck has found: image.Store.Repair, and what the
+// cache and the unpacked layers have is dropped, for it comes again when a build
+// needs it. An unpacked layer that is mounted, or that a running build may use, is
+// left.
+func (s Space) Repair(ctx context.Context, faults []image.Fault) ([]image.Repaired, error) {
+	var mine []image.Fault
+	var rebuildable []digest.Digest
+	for _, f := range faults {
+		switch f.Kind {
+		case FaultRecord:
+			if f.Digest != "" {
+				rebuildable = append(rebuildable, f.Digest)
+			}
+			mine = append(mine, f)
+		case FaultCache, FaultSnapshot:
+			mine = append(mine, f)
+		}
+	}
+	dropped, err := s.dropDamaged(ctx, mine) // records go before the blobs that they name
+	if err != nil {
+		return dropped, fmt.Errorf("repair: %w", err)
+	}
+	done, err := s.Images.Repair(ctx, faults, image.RepairOptions{Rebuildable: rebuildable})
+	return append(done, dropped...), err
+}
+
+func (s Space) dropDamaged(ctx context.Context, faults []image.Fault) ([]image.Repaired, error) {
+	wanted := func(path string, kinds ...image.FaultKind) bool {
+		return slices.ContainsFunc(faults, func(f image.Fault) bool { return f.Path == path && slices.Contains(kinds, f.Kind) })
+	}
+	_, err := s.Cache.Prune(ctx, func(i cache.Item) bool {
+		return wanted(filepath.Join("cache", i.Path), FaultRecord, FaultCache)
+	})
+	if err != nil {
+		return nil, err
+	}
+	inUse, err := s.Images.InUseSince()
+	if err != nil {
+		return nil, err
+	}
+	gone, err := s.Snapshots.Prune(ctx, func(name string, used time.Time) bool {
+		return !wanted(s.committed(name), FaultSnapshot) || !used.Before(inUse)
+	})
+	var done []image.Repaired
+	for _, f := range faults {
+		r := image.Repaired{Fault: f, Action: image.Dropped}
+		if name, ok := strings.CutPrefix(f.Path, s.committed("")+"/"); ok && !slices.Contains(gone, name) {
+			r.Action, r.Note = image.Left, "it is mounted, or a running build may use it: repair again later"
+		}
+		done = append(done, r)
+	}
+	return done, err
+}
