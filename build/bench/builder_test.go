@@ -41,7 +41,7 @@ type builder struct {
 // builders are ours and, with BENCH_PEERS=1, those of the others that are here.
 func builders(b *testing.B) []builder {
 	b.Helper()
-	all := []builder{{name: "ocibuild", open: openOcibuild}}
+	all := ours()
 	if os.Getenv("BENCH_PEERS") == "" {
 		return all
 	}
@@ -59,6 +59,9 @@ func builders(b *testing.B) []builder {
 	}
 	return all
 }
+
+// ours is this project's program alone.
+func ours() []builder { return []builder{{name: "ocibuild", open: openOcibuild}} }
 
 func firstMissing(programs []string) string {
 	for _, p := range programs {

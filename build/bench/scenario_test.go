@@ -36,10 +36,11 @@ func (t turn) buildIt() (cost, error) { return t.build(t.source, t.tag) }
 func (t turn) pushIt() (cost, error) { return t.push(t.tag) }
 
 // measure runs the floor and every builder in turns, as long as -benchtime says.
-func (s scenario) measure(b *testing.B) {
+func (s scenario) measure(b *testing.B) { s.measureWith(b, builders(b)) }
+
+func (s scenario) measureWith(b *testing.B, all []builder) {
 	p := newPlace(b)
 	j, m := s.make(p), &measurement{scenario: s, costs: map[string][]cost{}}
-	all := builders(b)
 	stores := make([]*turn, len(all))
 	i := 0
 	for b.Loop() {
@@ -111,8 +112,15 @@ func (m *measurement) report(b *testing.B, all []builder) {
 	for _, builder := range all {
 		r := row{scenario: m.name, what: builder.name, cost: median(m.costs[builder.name]), floor: floor}
 		if builder.name == "ocibuild" {
-			r.note = "aim: " + m.aim
+			r.note = m.goal()
 		}
 		rows = append(rows, r)
 	}
+}
+
+func (s scenario) goal() string {
+	if s.aim == "" {
+		return ""
+	}
+	return "aim: " + s.aim
 }
