@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,6 +75,9 @@ func (l *layerBytes) exclusive(name string) (release func()) {
 
 // tree is the merged view of a root filesystem.
 func (l *layerBytes) tree(ctx context.Context, layers []image.Layer) (*layerTree, error) {
+	if err := l.need(ctx, layers); err != nil {
+		return nil, err
+	}
 	name := ""
 	tocs := make([]*layer.TOC, len(layers))
 	for i, ly := range layers {
@@ -94,6 +99,15 @@ func (l *layerBytes) tree(ctx context.Context, layers []image.Layer) (*layerTree
 		l.mu.Unlock()
 	}
 	return &layerTree{layers: layers, view: view, bytes: l}, nil
+}
+
+// need brings those layers here, several at once, of which nobody knows what
+// they hold.
+func (l *layerBytes) need(ctx context.Context, layers []image.Layer) error {
+	l.mu.Lock()
+	known := maps.Clone(l.tocs)
+	l.mu.Unlock()
+	return l.b.Store.NeedUnknown(ctx, slices.DeleteFunc(slices.Clone(layers), func(ly image.Layer) bool { return known[ly.DiffID] != nil }), l.b.Cache)
 }
 
 // toc gives the table of contents of layers[i]. That of a layer nobody has

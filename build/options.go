@@ -19,11 +19,13 @@ type PullPolicy string
 const (
 	PullMissing PullPolicy = "missing" // the store's image if there is one
 	PullAlways  PullPolicy = "always"  // ask the registry each time; unchanged layers are not transferred
+	PullNewer   PullPolicy = "newer"   // ask the registry whether its image is another; the store's if it gives no answer
 	PullNever   PullPolicy = "never"   // the store's image or an error
 )
 
 // Bases finds base images. Image returns the image of ref for platform p,
-// present in the store (pulled when policy wants it). The returned error is
+// present in the store (pulled when policy wants it) but for layers, which may be
+// where the store finds them when something reads them. The returned error is
 // shown to the user beside the FROM line.
 type Bases interface {
 	Image(ctx context.Context, ref image.Ref, p ocispec.Platform, policy PullPolicy) (*image.Image, error)
@@ -72,6 +74,9 @@ type Request struct {
 	// Tags are given to the result.
 	Tags []image.Ref
 	Pull PullPolicy
+	// LeaveLayers names results though layers of theirs that no step has read are
+	// at registries alone. Else those are fetched first.
+	LeaveLayers bool
 	// NoCache makes every step run; NoCacheStages those of the named stages.
 	NoCache       bool
 	NoCacheStages []string

@@ -42,6 +42,11 @@ func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
 		}
 		made = append(made, m)
 		targets, steps = targets[len(w.Platforms):], steps[len(w.Platforms):]
+		if !r.req.LeaveLayers {
+			if err := r.b.Store.Complete(ctx, m.Image); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, m := range made {
 		for _, ref := range m.Tags {

@@ -29,8 +29,12 @@ func (s *Store) LayerTar(ctx context.Context, ly Layer) (io.ReadCloser, error) {
 		return nil, err
 	}
 	r, _, err := layer.Decompress(blob)
+	var away *AwayError
 	if err != nil {
 		blob.Close()
+		if errors.As(err, &away) {
+			return nil, away
+		}
 		return nil, fmt.Errorf("decompress layer %s: %w", ly.Descriptor.Digest, err)
 	}
 	return layerTar{r, blob}, nil
@@ -67,11 +71,14 @@ func (s *Store) LayerTOC(ctx context.Context, ly Layer, memo TOCs) (*layer.TOC, 
 	return toc, memo.PutTOC(ly.DiffID, toc.Marshal())
 }
 
-// needUnknown brings those layers here, several at once, of which nobody knows
+// NeedUnknown brings those layers here, several at once, of which nobody knows
 // what they hold.
-func (s *Store) needUnknown(ctx context.Context, layers []Layer, memo TOCs) error {
+func (s *Store) NeedUnknown(ctx context.Context, layers []Layer, memo TOCs) error {
 	var unknown []Layer
 	for _, ly := range layers {
+		if s.there(ly.Descriptor.Digest) {
+			continue
+		}
 		if _, ok := memo.GetTOC(ly.DiffID); !ok {
 			unknown = append(unknown, ly)
 		}
@@ -113,7 +120,7 @@ type File struct {
 // Files opens the root file system of these layers, bottom first.
 func (s *Store) Files(ctx context.Context, layers []Layer, memo TOCs) (*Files, error) {
 	f := &Files{store: s, layers: layers}
-	if err := s.needUnknown(ctx, layers, memo); err != nil {
+	if err := s.NeedUnknown(ctx, layers, memo); err != nil {
 		return nil, err
 	}
 	for _, ly := range layers {

@@ -44,7 +44,7 @@ func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor, p *ocispec.P
 		s.Use(d.Digest)
 	}
 	for _, l := range img.Layers {
-		s.Use(l.Descriptor.Digest)
+		s.UseAnywhere(l.Descriptor.Digest)
 	}
 	return img, nil
 }

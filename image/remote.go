@@ -42,11 +42,10 @@ type AwayError struct {
 
 // Error names the place.
 func (e *AwayError) Error() string {
-	text := fmt.Sprintf("layer %s is not in the store, only at %s", e.Digest, e.Places[0])
 	if e.Err != nil {
-		text += ": " + e.Err.Error()
+		return "a layer is not in the store: " + e.Err.Error() // which names it and the place
 	}
-	return text
+	return fmt.Sprintf("layer %s is not in the store, only at %s", e.Digest, e.Places[0])
 }
 
 // Unwrap is the cause.
@@ -121,11 +120,11 @@ func (s *Store) Complete(ctx context.Context, desc ocispec.Descriptor, platforms
 	if err := s.Need(ctx, away...); err != nil {
 		return err
 	}
-	return s.offer(ctx)
+	return s.Offer(ctx)
 }
 
-// offer gives the names as the layout's to images that are whole by now.
-func (s *Store) offer(ctx context.Context) error {
+// Offer gives the names as the layout's to images that are whole by now.
+func (s *Store) Offer(ctx context.Context) error {
 	index, err := s.readIndex()
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ type bases struct {
 	store  *image.Store
 	client *registry.Client
 	show   display
+	later  bool // layers are fetched when something reads them
 }
 
 // Image gives the image of ref for a platform: the store's, or the registry's
@@ -23,25 +24,17 @@ type bases struct {
 // image for one other platform is taken, as BuildKit does; see otherPlatform.
 func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
 	ref = ref.WithDefaultTag()
-	if policy != build.PullAlways {
-		img, err := b.stored(ctx, ref, p)
-		if err == nil || !errors.Is(err, image.ErrNotFound) {
-			return img, err
-		}
-		if policy == build.PullNever {
-			return nil, &build.Hinted{
-				Err:  fmt.Errorf("%s is not in the store for %s, and --pull=never forbids to fetch it: %w", ref.Familiar(), image.FormatPlatform(p), image.ErrNotFound),
-				Hint: "leave --pull out, or `ocibuild pull " + ref.Familiar() + "` first",
-			}
-		}
+	img, err := b.accepted(ctx, ref, p, policy)
+	if img != nil || err != nil {
+		return img, err
 	}
 	unlock, err := b.store.Lock(ctx, "pull "+ref.String())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if policy != build.PullAlways {
-		if img, err := b.stored(ctx, ref, p); err == nil {
+	if policy == build.PullMissing || policy == build.PullNewer {
+		if img, err := b.accepted(ctx, ref, p, policy); img != nil && err == nil {
 			return img, nil
 		}
 	}
@@ -55,6 +48,36 @@ func (b *bases) Image(ctx context.Context, ref image.Ref, p ocispec.Platform, po
 	return b.store.Image(ctx, desc, &p)
 }
 
+// accepted gives the store's image if the policy is content with it, else nil.
+func (b *bases) accepted(ctx context.Context, ref image.Ref, p ocispec.Platform, policy build.PullPolicy) (*image.Image, error) {
+	if policy == build.PullAlways {
+		return nil, nil
+	}
+	img, desc, err := b.stored(ctx, ref, p)
+	switch {
+	case err == nil && policy == build.PullNewer && b.newer(ctx, ref, desc):
+		return nil, nil
+	case err == nil || !errors.Is(err, image.ErrNotFound):
+		return img, err
+	case policy == build.PullNever:
+		return nil, &build.Hinted{
+			Err:  fmt.Errorf("%s is not in the store for %s, and the policy is never to fetch it: %w", ref.Familiar(), image.FormatPlatform(p), image.ErrNotFound),
+			Hint: "`ocibuild pull " + ref.Familiar() + "` fetches it",
+		}
+	}
+	return nil, nil
+}
+
+// newer reports whether the registry has another image under the name. One
+// that gives no answer has not.
+func (b *bases) newer(ctx context.Context, ref image.Ref, have ocispec.Descriptor) bool {
+	if ref.Digest() != "" {
+		return false
+	}
+	desc, err := b.client.Resolve(ctx, repository(ref), remoteReference(ref))
+	return err == nil && desc.Digest != have.Digest
+}
+
 // otherPlatform words that an image is for another platform than the one that
 // was asked for; it is empty when it is not. Builds have a rule for it.
 func otherPlatform(img *image.Image, ref image.Ref, p ocispec.Platform) string {
@@ -65,29 +88,29 @@ func otherPlatform(img *image.Image, ref image.Ref, p ocispec.Platform) string {
 	return fmt.Sprintf("%s is for %s, not for %s", ref.Familiar(), image.FormatPlatform(have), image.FormatPlatform(p))
 }
 
-// stored gives the store's image of ref, if it is there for the platform and
-// whole.
-func (b *bases) stored(ctx context.Context, ref image.Ref, p ocispec.Platform) (*image.Image, error) {
+// stored gives the store's image of ref and what the name stands for, if it is
+// there for the platform. Layers may be elsewhere.
+func (b *bases) stored(ctx context.Context, ref image.Ref, p ocispec.Platform) (*image.Image, ocispec.Descriptor, error) {
 	desc, err := b.store.Resolve(ctx, ref.String())
 	if err != nil {
-		return nil, err
+		return nil, desc, err
 	}
 	img, err := b.store.Image(ctx, desc, &p)
 	if err != nil {
-		return nil, err
+		return nil, desc, err
 	}
 	for _, l := range img.Layers {
-		if !b.store.Use(l.Descriptor.Digest) {
-			return nil, fmt.Errorf("layer %s of %s: %w", l.Descriptor.Digest, ref.Familiar(), image.ErrNotFound)
+		if !b.store.UseAnywhere(l.Descriptor.Digest) {
+			return nil, desc, fmt.Errorf("layer %s of %s: %w", l.Descriptor.Digest, ref.Familiar(), image.ErrNotFound)
 		}
 	}
-	return img, nil
+	return img, desc, nil
 }
 
 // pull fetches what is wanted of ref and names it.
 func (b *bases) pull(ctx context.Context, ref image.Ref, want registry.PullRequest) (ocispec.Descriptor, error) {
 	r := b.show.begin("pull "+ref.String(), repositoryName(ref))
-	want.Repo, want.Reference = repository(ref), remoteReference(ref)
+	want.Repo, want.Reference, want.Later = repository(ref), remoteReference(ref), b.later
 	desc, err := b.client.Pull(ctx, want, b.store)
 	b.show.end(r, err)
 	if err != nil {

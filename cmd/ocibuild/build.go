@@ -92,7 +92,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.labelTexts, "label", nil, "set a label, `KEY=VALUE`, on the image (may be repeated)")
 	fs.BoolVar(&c.noCache, "no-cache", false, "run every step")
 	fs.StringSliceVar(&c.noCacheStages, "no-cache-filter", nil, "run every step of this `STAGE` (may be repeated)")
-	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing or never; --pull alone is always")
+	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing, newer or never; --pull alone is always")
 	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
 	c.pullFlag = fs.Lookup("pull")
 	fs.BoolVar(&c.push, "push", false, "push the image under all its names")
@@ -178,7 +178,7 @@ func (c *buildCommand) checkWords() error {
 		flag, value string
 		allowed     []string
 	}{
-		{"--pull", c.pullText, []string{"always", "missing", "never", "true", "false"}},
+		{"--pull", c.pullText, []string{"always", "missing", "newer", "never", "true", "false"}},
 		{"--progress", c.progress, progressModes},
 		{"--print-graph", c.printGraph, []string{"", "dot", "json"}},
 	}

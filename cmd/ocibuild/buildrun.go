@@ -69,9 +69,10 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	if err := takeLayouts(ctx, b.Store, c.contexts); err != nil {
 		return nil, err
 	}
+	s.bring.never = c.pullText == string(build.PullNever)
 	result, err := b.Build(ctx, build.Request{
 		Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
-		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText),
+		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText), LeaveLayers: c.push,
 		NoCache: c.noCache, NoCacheStages: c.noCacheStages,
 		Secrets: c.secrets,
 	})
@@ -119,9 +120,11 @@ func (s *session) builder(show display, insecure []string, jobs int) (*build.Bui
 	if err != nil {
 		return nil, err
 	}
+	client := s.client(insecure, show)
+	s.bring.use(client, show)
 	b := &build.Builder{
 		Store: st, Cache: records, Snapshots: snapshots, NoRun: s.noRun,
-		Bases: &bases{store: st, client: s.client(insecure, show), show: show},
+		Bases: &bases{store: st, client: client, show: show, later: true},
 		Level: s.level, Jobs: jobs, Events: show.event,
 	}
 	if s.noRun == "" {

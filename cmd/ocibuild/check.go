@@ -58,7 +58,7 @@ func (c *buildCommand) askRules(ctx context.Context, s *session, src *source) ([
 	st, err := s.store()
 	switch {
 	case err == nil:
-		req.Bases = &bases{store: st, client: s.client(c.insecure, noDisplay{}), show: noDisplay{}}
+		req.Bases = &bases{store: st, client: s.client(c.insecure, noDisplay{}), show: noDisplay{}, later: true}
 	case c.pullFlag.Changed:
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func TestParseErrors(t *testing.T) {
 		{"build --platform nonsense .", []string{"--platform", "linux/amd64"}},
 		{"build --build-arg =x .", []string{"a name is missing"}},
 		{"build --label =x .", []string{"a name is missing"}},
-		{"build --pull=sometimes .", []string{"--pull=sometimes: unknown value", "always, missing, never"}},
+		{"build --pull=sometimes .", []string{"--pull=sometimes: unknown value", "always, missing, newer, never"}},
 		{"build --progress=plian .", []string{"did you mean plain?"}},
 		{"build --print-graph=svg .", []string{"dot, json"}},
 		{"build -j -1 .", []string{"cannot be negative"}},

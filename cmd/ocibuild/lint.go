@@ -34,7 +34,7 @@ func (c *lintCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.targetTexts, "target", nil, "look at the stages that this `STAGE` needs (default: at all)")
 	fs.StringSliceVar(&c.platformTexts, "platform", nil, "check a build for this `OS/ARCH[/VARIANT]` (default: this machine's)")
-	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing or never; --pull alone is always (default: never)")
+	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing, newer or never; --pull alone is always (default: never)")
 	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
 	c.pullFlag = fs.Lookup("pull")
 	fs.BoolVar(&c.json, "json", false, "print the findings as JSON, in the form of BuildKit's lint request")

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 
+	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,6 +21,7 @@ type pullCommand struct {
 	allTags   bool
 	referrers bool
 	quiet     bool
+	policy    string
 	insecure  []string
 }
 
@@ -26,7 +30,10 @@ func pullDescription() *command {
 		name: "pull", args: "NAME[:TAG|@DIGEST]", short: "fetch an image from its registry",
 		long: "Fetches an image from its registry and keeps it in the store under the same name. Layers that are there " +
 			"already are not fetched again. Of an image for several platforms those of --platform are fetched, or this machine's; " +
-			"what an earlier pull fetched of it stays, and others can come later. Prints the full name.",
+			"what an earlier pull fetched of it stays, and others can come later. What an earlier pull left that was cut off, " +
+			"or killed, is continued. Prints the full name.\n" +
+			"\n" +
+			"A build fetches of its base images only the layers that something reads; pull completes them.",
 		examples: []example{
 			{"ocibuild pull alpine:3.20", "from docker.io"},
 			{"ocibuild pull --all-tags ghcr.io/me/app", ""},
@@ -43,6 +50,7 @@ func (c *pullCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.all, "all-platforms", false, "fetch the images for all platforms, and what belongs to them")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "fetch all tags of the repository")
 	fs.BoolVar(&c.referrers, "referrers", false, "fetch the artifacts that are about the image too: signatures, bills of materials and the like")
+	fs.StringVar(&c.policy, "policy", string(build.PullAlways), "ask the registry `always`, missing (if the store has no such image), newer (and mind it not if there is no answer) or never")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
 	insecureFlag(fs, &c.insecure)
 }
@@ -58,6 +66,12 @@ func (c *pullCommand) Check(_ *stdio, args []string) error {
 	c.ref = ref.WithDefaultTag()
 	if c.allTags && (ref.Tag() != "" || ref.Digest() != "") {
 		return usagef("--all-tags is about a repository: leave the tag of %s out", args[0])
+	}
+	if !slices.Contains(pullPolicies, c.policy) {
+		return usagef("--policy=%s: want %s", c.policy, strings.Join(pullPolicies, ", "))
+	}
+	if c.policy != string(build.PullAlways) && (c.all || c.allTags || c.referrers) {
+		return usagef("--policy=%s is about one image: it goes with none of --all-platforms, --all-tags and --referrers", c.policy)
 	}
 	if c.all && len(c.platforms.texts) > 0 {
 		return usagef("--platform and --all-platforms exclude each other")
@@ -78,6 +92,7 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	defer lease.Release()
 	show := newDisplay(c.progress(), s.stdio)
 	b := &bases{store: st, client: s.client(c.insecure, show), show: show}
+	s.bring.use(b.client, show)
 	refs, err := c.refs(ctx, b)
 	var pulled []ocispec.Descriptor
 	for _, ref := range refs {
@@ -99,7 +114,32 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	return err
 }
 
+// pullPolicies are the values of --policy.
+var pullPolicies = []string{string(build.PullAlways), string(build.PullMissing), string(build.PullNewer), string(build.PullNever)}
+
+// kept gives the store's image where --policy is content with it. Layers that are
+// elsewhere are fetched then, but with never.
+func (c *pullCommand) kept(ctx context.Context, b *bases, ref image.Ref) (desc ocispec.Descriptor, ok bool, err error) {
+	want := c.platforms.want
+	if len(want) == 0 {
+		want = []ocispec.Platform{image.HostPlatform()}
+	}
+	for _, p := range want {
+		img, err := b.accepted(ctx, ref, p, build.PullPolicy(c.policy))
+		if err != nil || img == nil {
+			return desc, false, err
+		}
+	}
+	if desc, err = b.store.Resolve(ctx, ref.String()); err != nil || c.policy == string(build.PullNever) {
+		return desc, err == nil, err
+	}
+	return desc, true, b.store.Complete(ctx, desc, want...)
+}
+
 func (c *pullCommand) pull(ctx context.Context, b *bases, ref image.Ref) (ocispec.Descriptor, error) {
+	if desc, ok, err := c.kept(ctx, b, ref); ok || err != nil {
+		return desc, err
+	}
 	desc, err := b.pull(ctx, ref, registry.PullRequest{Platforms: c.platforms.want, All: c.all})
 	if err == nil && c.referrers {
 		err = b.pullReferrers(ctx, ref, desc, 0)

@@ -95,6 +95,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	}
 	show := newDisplay(mode, s.stdio)
 	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all, how: c.compression.how}
+	s.bring.use(p.client, show)
 	var done []registry.Pushed
 	for _, i := range images {
 		pushed, pushErr := c.push(ctx, p, i)
@@ -177,7 +178,7 @@ func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descripto
 	}
 	return p.client.Push(ctx, registry.PushRequest{
 		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, MountFrom: p.siblings(ctx, ref), Whole: p.whole,
-	}, p.store)
+	}, relay{p.store, p.client})
 }
 
 // siblings are the other repositories of the same registry that the store has

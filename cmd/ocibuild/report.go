@@ -148,7 +148,7 @@ func report(s *stdio, err error) int {
 	case err == nil, errors.As(err, &quiet):
 		return code
 	case errors.As(err, &stop):
-		fmt.Fprintf(s.err, "ocibuild: %v; nothing unfinished was kept\n", stop)
+		fmt.Fprintf(s.err, "ocibuild: %v; nothing unfinished was kept but parts of downloads\n", stop)
 		return code
 	}
 	fmt.Fprintf(s.err, "ocibuild: %s\n", message(err))
@@ -175,6 +175,7 @@ func hint(err error) string {
 		place  *contextError
 		hinted *build.Hinted
 		step   *build.StepError
+		away   *image.AwayError
 	)
 	if far, ok := remoteHint(err); ok {
 		return far
@@ -184,6 +185,8 @@ func hint(err error) string {
 		return usage.hint
 	case errors.As(err, &hinted):
 		return hinted.Hint
+	case errors.As(err, &away):
+		return "only its registry has the layer: make sure that it can be reached (`ocibuild login`, --insecure), or `ocibuild pull` the image while it can"
 	case errors.As(err, &step) && stepHint(step) != "":
 		return stepHint(step)
 	case errors.As(err, &place) && place.hint != "":

@@ -23,6 +23,7 @@ type session struct {
 	// noRun is why steps cannot run here.
 	noRun  string
 	opened *image.Store
+	bring  *bringer // with the store
 	// onOpen is called when the store has been opened.
 	onOpen func() error
 	keeper keeper
@@ -80,6 +81,8 @@ func (s *session) store() (*image.Store, error) {
 		return nil, openError(err)
 	}
 	s.opened = st
+	s.bring = newBringer(s)
+	st.SetRemote(s.bring)
 	if s.onOpen != nil {
 		err = s.onOpen()
 	}
@@ -139,7 +142,7 @@ func (s *session) close() error {
 	if s.opened == nil {
 		return nil
 	}
-	return s.opened.Close()
+	return errors.Join(s.bring.close(s.opened), s.opened.Close())
 }
 
 // parseRef reads a reference from the command line.

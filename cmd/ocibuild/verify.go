@@ -54,6 +54,7 @@ type verifyResult struct {
 	Configs   int      `json:"configs"`
 	Layers    int      `json:"layers"`
 	Absent    int      `json:"absent"`
+	Away      int      `json:"away,omitempty"`
 	Bytes     int64    `json:"bytes"`
 	Faults    []string `json:"faults"`
 }
@@ -92,7 +93,7 @@ func (c *verifyCommand) print(s *session, name, digest string, v *image.Verifica
 	if c.json {
 		return writeJSONLine(s.out, verifyResult{
 			Name: name, Digest: digest, Claims: v.Claims, Indexes: v.Indexes, Manifests: v.Manifests,
-			Configs: v.Configs, Layers: v.Layers, Absent: v.Absent, Bytes: v.Bytes, Faults: faults,
+			Configs: v.Configs, Layers: v.Layers, Absent: v.Absent, Away: v.Away, Bytes: v.Bytes, Faults: faults,
 		})
 	}
 	for _, f := range faults {
@@ -105,6 +106,9 @@ func (c *verifyCommand) print(s *session, name, digest string, v *image.Verifica
 	}
 	line := fmt.Sprintf("%s: verified: %s of %s", name, plural(v.Claims, "claim"), plural(v.Manifests, "manifest"))
 	line += fmt.Sprintf(" and %s, %s", plural(v.Layers, "layer"), humanSize(v.Bytes))
+	if v.Away > 0 {
+		line += fmt.Sprintf("; %s at registries alone", plural(v.Away, "layer"))
+	}
 	if v.Absent > 0 {
 		line += fmt.Sprintf("; %s of the index not in the store", plural(v.Absent, "manifest"))
 	}
