@@ -195,7 +195,7 @@ func TestPullRandomFaults(t *testing.T) {
 		if err != nil && !errors.As(err, &e) {
 			t.Errorf("seed %d: %v (%T) is no *Error", seed, err, err)
 		}
-		if faults, fsckErr := into.Fsck(t.Context()); fsckErr != nil || len(faults) > 0 {
+		if faults, fsckErr := into.Fsck(t.Context(), image.FsckOptions{}); fsckErr != nil || len(faults) > 0 {
 			t.Errorf("seed %d: %v %v", seed, faults, fsckErr)
 		}
 		left, globErr := filepath.Glob(dir + "/ingest/*")
