@@ -110,6 +110,24 @@ func SnapshotDirs(store string, l Level) []string {
 	return dirs
 }
 
+// OpenAllSnapshots opens all of these. The first is that of the level.
+func OpenAllSnapshots(store string, l Level) ([]*Snapshots, error) {
+	var list []*Snapshots
+	for i, dir := range SnapshotDirs(store, l) {
+		level := l
+		if i > 0 {
+			at := slices.IndexFunc(Levels(), func(l Level) bool { return filepath.Join(store, l.snapshotsName()) == dir })
+			level = Levels()[at]
+		}
+		s, err := OpenSnapshots(dir, level)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
 // initialUserNamespace is the inode of /proc/self/ns/user in the machine's first user
 // namespace.
 const initialUserNamespace = 0xEFFFFFFD

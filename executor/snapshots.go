@@ -74,6 +74,9 @@ func OpenSnapshots(dir string, level Level) (*Snapshots, error) {
 // Dir is the directory that the snapshots are in.
 func (s *Snapshots) Dir() string { return s.dir }
 
+// Level is the level that the trees were made at.
+func (s *Snapshots) Level() Level { return s.level }
+
 func (s *Snapshots) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }

@@ -55,9 +55,6 @@ type FsckOptions struct {
 	// Layer is told what every layer turned out to hold. It is called by several
 	// goroutines.
 	Layer func(blob digest.Digest, d layer.Digests, toc *layer.TOC)
-	// Progress is told how many bytes have been read since the last call. It is called
-	// by several goroutines.
-	Progress func(bytes int64)
 }
 
 // Fsck reads the whole store. Every blob must have the digest it is named by.

@@ -88,7 +88,7 @@ func (e *notLayerError) Unwrap() error { return e.err }
 
 // readBlob reads one blob to its end, and of a layer what is in it.
 func (c *checker) readBlob(ctx context.Context, d digest.Digest, isLayer bool) (digest.Digest, error) {
-	r, err := c.open(ctx, d)
+	r, err := c.store.localBlob(ctx, ocispec.Descriptor{Digest: d})
 	if err != nil {
 		return "", err
 	}
@@ -121,28 +121,6 @@ func (c *checker) scan(ctx context.Context, d digest.Digest, r io.Reader) (diges
 		c.options.Layer(d, digests, toc)
 	}
 	return digests.DiffID, nil
-}
-
-// open opens a blob for verified reading and tells of its progress.
-func (c *checker) open(ctx context.Context, d digest.Digest) (io.ReadCloser, error) {
-	r, err := c.store.localBlob(ctx, ocispec.Descriptor{Digest: d})
-	if err != nil || c.options.Progress == nil {
-		return r, err
-	}
-	return &progressReader{r, c.options.Progress}, nil
-}
-
-type progressReader struct {
-	io.ReadCloser
-	report func(int64)
-}
-
-func (p *progressReader) Read(b []byte) (int, error) {
-	n, err := p.ReadCloser.Read(b)
-	if n > 0 {
-		p.report(int64(n))
-	}
-	return n, err
 }
 
 // roles finds out what blobs are layers, and what are manifests or indexes.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
@@ -258,11 +257,12 @@ func (c *Census) total(ctx context.Context) error {
 		return err
 	}
 	rest := flat
+	dirs := c.space.treeDirs()
 	for _, b := range c.Blobs {
 		rest -= b.Bytes
 	}
 	for _, i := range c.Items {
-		if i.Path != "" && isTree(strings.TrimPrefix(i.Path, c.space.path()+"/")) {
+		if i.Path != "" && slices.Contains(dirs, filepath.Dir(c.space.rel(i.Path))) {
 			c.Total += i.Bytes
 		} else {
 			rest -= i.Bytes

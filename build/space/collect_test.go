@@ -109,7 +109,7 @@ func TestCollectBesideARunningBuild(t *testing.T) {
 	f.check(err)
 	defer lease.Release()
 	f.Images.Use(old.DiffID)
-	f.Snapshots.Use("unpacked")
+	f.Snapshots[0].Use("unpacked")
 	done := f.collect(0)
 	if got := f.left(); got != "image app:v1, record RUN old, snapshot unpacked; 4 blobs" {
 		t.Error(got)

@@ -25,21 +25,12 @@ const (
 	FaultSnapshot image.FaultKind = "snapshot" // an unpacked layer
 )
 
-// FsckOptions are the choices of Fsck.
-type FsckOptions struct {
-	// SkipDevices says that layers are unpacked without their device files.
-	SkipDevices bool
-	// Progress is told how many bytes of blobs have been read since the last call. It is
-	// called by several goroutines.
-	Progress func(bytes int64)
-}
-
 // Fsck reads the whole store: what image.Store.Fsck does, every file of the cache,
 // and every unpacked layer that the store has the tar of. It may run beside
 // everything else, and marks nothing as used. The error is about the check itself,
 // not about what it found.
-func (s Space) Fsck(ctx context.Context, o FsckOptions) ([]image.Fault, error) {
-	f := fsck{Space: s, options: o, holds: make(map[string][]digest.Digest), trees: make(map[digest.Digest][]tree)}
+func (s Space) Fsck(ctx context.Context) ([]image.Fault, error) {
+	f := fsck{Space: s, holds: make(map[string][]digest.Digest), trees: make(map[digest.Digest][]tree)}
 	if err := f.cache(ctx); err != nil {
 		return nil, err
 	}
@@ -47,8 +38,8 @@ func (s Space) Fsck(ctx context.Context, o FsckOptions) ([]image.Fault, error) {
 		return nil, fmt.Errorf("check unpacked layers: %w", err)
 	}
 	faults, err := s.Images.Fsck(ctx, image.FsckOptions{
-		Layers: slices.Concat(f.recordBlobs()...), Progress: o.Progress,
-		Layer: func(_ digest.Digest, d layer.Digests, toc *layer.TOC) { f.layer(ctx, d.DiffID, toc) },
+		Layers: slices.Concat(f.recordBlobs()...),
+		Layer:  func(_ digest.Digest, d layer.Digests, toc *layer.TOC) { f.layer(ctx, d.DiffID, toc) },
 	})
 	if err != nil {
 		return nil, err
@@ -61,9 +52,8 @@ func (s Space) Fsck(ctx context.Context, o FsckOptions) ([]image.Fault, error) {
 // fsck carries one Fsck.
 type fsck struct {
 	Space
-	options FsckOptions
-	holds   map[string][]digest.Digest // by the path of a record, its blobs
-	trees   map[digest.Digest][]tree   // by diff id
+	holds map[string][]digest.Digest // by the path of a record, its blobs
+	trees map[digest.Digest][]tree   // by diff id
 
 	mu     sync.Mutex
 	faults []image.Fault
@@ -72,8 +62,8 @@ type fsck struct {
 
 // tree is an unpacked layer.
 type tree struct {
-	name string
-	onto bool // on those below it
+	path        string // within the store
+	skipDevices bool
 }
 
 func (f *fsck) fault(x image.Fault) {
@@ -112,41 +102,58 @@ func (f *fsck) recordBlobs() [][]digest.Digest {
 
 // findTrees finds out what unpacked layers there are, and of which layers.
 func (f *fsck) findTrees() error {
-	layers, err := f.Snapshots.Layers()
+	of, err := f.namedTrees()
 	if err != nil {
 		return err
 	}
-	named := make(map[string]bool)
-	for _, l := range layers {
-		named[l.Name] = true
-		path := f.committed(l.Name)
-		if info, err := os.Lstat(f.path(path, "fs")); err != nil || !info.IsDir() {
-			if _, err := os.Lstat(f.path(path)); err == nil {
-				f.fault(image.Fault{Kind: FaultSnapshot, Path: path, Err: errors.New("it has no files")})
+	for _, sn := range f.Snapshots {
+		layers, err := sn.Layers()
+		if err != nil {
+			return err
+		}
+		for _, l := range layers {
+			t := tree{f.rel(filepath.Join(sn.Dir(), committedDir, l.Name)), !sn.Level().MakesDevices()}
+			if f.hollow(t.path) {
+				continue
 			}
-			continue
-		}
-		if d := digest.NewDigestFromEncoded(digest.SHA256, l.Name); d.Validate() == nil {
-			f.trees[d] = append(f.trees[d], tree{l.Name, false})
-		}
-	}
-	return f.findByFact(named)
-}
-
-// findByFact finds the unpacked layers that have names of their own: what steps
-// have made in place.
-func (f *fsck) findByFact(named map[string]bool) error {
-	entries, err := os.ReadDir(f.path("cache/facts/snapshot"))
-	if err != nil {
-		return ignoreGone(err)
-	}
-	for _, e := range entries {
-		name, ok := f.Cache.PeekFact("snapshot", cache.Key(e.Name()))
-		if d := digest.NewDigestFromEncoded(digest.SHA256, e.Name()); ok && named[string(name)] && d.Validate() == nil {
-			f.trees[d] = append(f.trees[d], tree{string(name), false})
+			d := digest.NewDigestFromEncoded(digest.SHA256, l.Name)
+			if d.Validate() == nil {
+				f.trees[d] = append(f.trees[d], t)
+			}
+			for _, d := range of[l.Name] {
+				f.trees[d] = append(f.trees[d], t)
+			}
 		}
 	}
 	return nil
+}
+
+// hollow reports whether an unpacked layer has no files, or is gone.
+func (f *fsck) hollow(path string) bool {
+	if info, err := os.Lstat(f.path(path, "fs")); err == nil && info.IsDir() {
+		return false
+	}
+	if _, err := os.Lstat(f.path(path)); err == nil {
+		f.fault(image.Fault{Kind: FaultSnapshot, Path: path, Err: errors.New("it has no files")})
+	}
+	return true
+}
+
+// namedTrees finds the layers of the trees that have names of their own: what steps
+// have made in place.
+func (f *fsck) namedTrees() (map[string][]digest.Digest, error) {
+	of := make(map[string][]digest.Digest)
+	entries, err := os.ReadDir(f.path("cache/facts/snapshot"))
+	if err != nil {
+		return of, ignoreGone(err)
+	}
+	for _, e := range entries {
+		name, ok := f.Cache.PeekFact("snapshot", cache.Key(e.Name()))
+		if d := digest.NewDigestFromEncoded(digest.SHA256, e.Name()); ok && d.Validate() == nil {
+			of[string(name)] = append(of[string(name)], d)
+		}
+	}
+	return of, nil
 }
 
 // layer compares what is remembered and unpacked of a layer with what it holds.
@@ -165,15 +172,14 @@ func (f *fsck) layer(ctx context.Context, diffID digest.Digest, toc *layer.TOC) 
 		f.fault(image.Fault{Kind: FaultCache, Path: filepath.Join("cache/toc", diffID.Encoded()), Err: errors.New("it is not the layer's table of contents")})
 	}
 	for _, t := range f.trees[diffID] {
-		dir := f.committed(t.name)
-		err := layer.Check(ctx, f.path(dir, "fs"), toc, layer.CheckOptions{SkipDevices: f.options.SkipDevices, Onto: t.onto})
+		err := layer.Check(ctx, f.path(t.path, "fs"), toc, layer.CheckOptions{SkipDevices: t.skipDevices})
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		if _, gone := os.Lstat(f.path(dir)); errors.Is(gone, fs.ErrNotExist) {
+		if _, gone := os.Lstat(f.path(t.path)); errors.Is(gone, fs.ErrNotExist) {
 			continue
 		}
-		f.fault(image.Fault{Kind: FaultSnapshot, Path: dir, Err: err})
+		f.fault(image.Fault{Kind: FaultSnapshot, Path: t.path, Err: err})
 	}
 }
 

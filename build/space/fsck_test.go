@@ -39,7 +39,7 @@ func newHospital(t *testing.T) *hospital {
 	memo.Remember("f", cache.Stat{Size: 1}, h.alone.DiffID)
 	h.check(memo.Save())
 	h.unpacked = h.alone.DiffID.Encoded()
-	dir, commit, abort, err := h.Snapshots.Create(h.unpacked)
+	dir, commit, abort, err := h.Snapshots[0].Create(h.unpacked)
 	h.check(err)
 	defer abort()
 	toc, err := h.Images.LayerTOC(t.Context(), h.alone, h.Cache)
@@ -57,7 +57,7 @@ func newHospital(t *testing.T) *hospital {
 
 func (h *hospital) fsck() []image.Fault {
 	h.t.Helper()
-	faults, err := h.Fsck(h.t.Context(), FsckOptions{})
+	faults, err := h.Fsck(h.t.Context())
 	h.check(err)
 	return faults
 }

@@ -2,7 +2,9 @@ package space
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,11 +189,16 @@ func (e *execution) snapshots(ctx context.Context) error {
 	if len(chosen) == 0 && !slices.ContainsFunc(e.Items, func(i Item) bool { return below(i.ID, snapshotsDir) }) {
 		return nil
 	}
-	_, err := e.space.Snapshots.Prune(ctx, func(name string, used time.Time) bool {
-		i := chosen[filepath.Join(e.space.Snapshots.Dir(), "committed", name)]
-		return i == nil || !used.Equal(i.Used)
-	})
-	return err
+	for at, sn := range e.space.Snapshots {
+		_, err := sn.Prune(ctx, func(name string, used time.Time) bool {
+			i := chosen[filepath.Join(sn.Dir(), committedDir, name)]
+			return i == nil || !used.Equal(i.Used)
+		})
+		if err != nil && (at == 0 || !errors.Is(err, fs.ErrPermission)) { // at another level there may be files of other owners
+			return err
+		}
+	}
+	return nil
 }
 
 // mounts drops the directories of cache mounts that nobody has locked.

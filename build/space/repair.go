@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
@@ -53,16 +52,26 @@ func (s Space) dropDamaged(ctx context.Context, faults []image.Fault) ([]image.R
 	if err != nil {
 		return nil, err
 	}
-	gone, err := s.Snapshots.Prune(ctx, func(name string, used time.Time) bool {
-		return !wanted(s.committed(name), FaultSnapshot) || !used.Before(inUse)
-	})
+	var gone []string
+	for _, sn := range s.Snapshots {
+		path := func(name string) string { return s.rel(filepath.Join(sn.Dir(), committedDir, name)) }
+		names, err := sn.Prune(ctx, func(name string, used time.Time) bool {
+			return !wanted(path(name), FaultSnapshot) || !used.Before(inUse)
+		})
+		for _, name := range names {
+			gone = append(gone, path(name))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	var done []image.Repaired
 	for _, f := range faults {
 		r := image.Repaired{Fault: f, Action: image.Dropped}
-		if name, ok := strings.CutPrefix(f.Path, s.committed("")+"/"); ok && !slices.Contains(gone, name) {
+		if f.Kind == FaultSnapshot && !slices.Contains(gone, f.Path) {
 			r.Action, r.Note = image.Left, "it is mounted, or a running build may use it: repair again later"
 		}
 		done = append(done, r)
 	}
-	return done, err
+	return done, nil
 }

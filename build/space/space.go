@@ -42,12 +42,13 @@ func Areas() []Area {
 type Space struct {
 	Images    *image.Store
 	Cache     *cache.Store
-	Snapshots *executor.Snapshots
+	Snapshots []*executor.Snapshots // of each level that builds have run at here
 }
 
 // The places of what Measure does not walk each time.
 const (
 	snapshotsDir = "snapshots"
+	committedDir = "committed" // in each directory of snapshots
 	mountsDir    = "cache/mounts"
 
 	// RemoteDir is where builds keep what they have fetched from URLs.
@@ -55,15 +56,18 @@ const (
 )
 
 // treeDirs are the directories each entry of which is a tree of its own.
-func treeDirs() []string {
-	return []string{
-		"snapshots/committed", "snapshots/active", "snapshots/trash", mountsDir,
-		RemoteDir + "/http", RemoteDir + "/repositories", RemoteDir + "/trees", RemoteDir + "/work",
+func (s Space) treeDirs() []string {
+	dirs := []string{mountsDir, RemoteDir + "/http", RemoteDir + "/repositories", RemoteDir + "/trees", RemoteDir + "/work"}
+	for _, sn := range s.Snapshots {
+		for _, name := range []string{committedDir, "active", "trash"} {
+			dirs = append(dirs, s.rel(filepath.Join(sn.Dir(), name)))
+		}
 	}
+	return dirs
 }
 
-// isTree reports whether a path within the store is one of these.
-func isTree(path string) bool { return slices.Contains(treeDirs(), filepath.Dir(path)) }
+// rel is a path within the store.
+func (s Space) rel(path string) string { return strings.TrimPrefix(path, s.path()+"/") }
 
 func (s Space) path(elem ...string) string {
 	return filepath.Join(append([]string{s.Images.Root()}, elem...)...)
@@ -90,9 +94,9 @@ func (s Space) Measure(ctx context.Context) (int64, error) {
 
 // flat measures all but what trees gives.
 func (s Space) flat(ctx context.Context) (int64, error) {
-	root := s.Images.Root()
-	m := usage.Meter{Skip: func(path string) bool { return isTree(strings.TrimPrefix(path, root+"/")) }}
-	if err := m.Tree(ctx, root); err != nil {
+	dirs := s.treeDirs()
+	m := usage.Meter{Skip: func(path string) bool { return slices.Contains(dirs, filepath.Dir(s.rel(path))) }}
+	if err := m.Tree(ctx, s.path()); err != nil {
 		return 0, fmt.Errorf("measure the store: %w", err)
 	}
 	return m.Bytes, nil
@@ -102,16 +106,18 @@ func (s Space) flat(ctx context.Context) (int64, error) {
 // and what of these is unfinished.
 func (s Space) trees(ctx context.Context, sizes *sizes) ([]Item, error) {
 	var list []Item
-	layers, err := s.Snapshots.Layers()
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range layers {
-		i := Item{Area: Snapshots, Kind: KindSnapshot, ID: l.Name, Used: l.Used, Path: filepath.Join(s.Snapshots.Dir(), "committed", l.Name)}
-		if l.Attached {
-			i.Pin = PinMounted
+	for _, sn := range s.Snapshots {
+		layers, err := sn.Layers()
+		if err != nil {
+			return nil, err
 		}
-		list = append(list, i)
+		for _, l := range layers {
+			i := Item{Area: Snapshots, Kind: KindSnapshot, ID: l.Name, Used: l.Used, Path: filepath.Join(sn.Dir(), committedDir, l.Name)}
+			if l.Attached {
+				i.Pin = PinMounted
+			}
+			list = append(list, i)
+		}
 	}
 	mounts, err := s.Cache.Mounts()
 	if err != nil {
@@ -150,17 +156,19 @@ func (s Space) measureAll(ctx context.Context, list []Item, sizes *sizes) error 
 
 func (s Space) unfinishedTrees(ctx context.Context) ([]Item, error) {
 	var list []Item
-	trees, err := s.Snapshots.Unfinished(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range trees {
-		i := Item{Area: Unfinished, Kind: KindUnfinished, ID: filepath.Join(snapshotsDir, u.Path), Used: u.Used, Bytes: u.Bytes}
-		i.Path = s.path(i.ID)
-		if u.Live {
-			i.Pin = PinInUse
+	for _, sn := range s.Snapshots {
+		trees, err := sn.Unfinished(ctx)
+		if err != nil {
+			return nil, err
 		}
-		list = append(list, i)
+		for _, u := range trees {
+			i := Item{Area: Unfinished, Kind: KindUnfinished, Used: u.Used, Bytes: u.Bytes, Path: filepath.Join(sn.Dir(), u.Path)}
+			i.ID = s.rel(i.Path)
+			if u.Live {
+				i.Pin = PinInUse
+			}
+			list = append(list, i)
+		}
 	}
 	mounts, err := s.Cache.UnfinishedMounts()
 	if err != nil {
@@ -191,11 +199,6 @@ func (s Space) unfinishedTrees(ctx context.Context) ([]Item, error) {
 		}
 	}
 	return list, nil
-}
-
-// committed is the directory of an unpacked layer, within the store.
-func (s Space) committed(name string) string {
-	return strings.TrimPrefix(filepath.Join(s.Snapshots.Dir(), "committed", name), s.path()+"/")
 }
 
 // Free gives what ordinary users can still write to the file system of the store.

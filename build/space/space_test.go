@@ -55,7 +55,7 @@ func openSpace(t *testing.T, dir string) Space {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Space{st, c, sn}
+	return Space{st, c, []*executor.Snapshots{sn}}
 }
 
 // tick is when the next thing was last used.
@@ -153,7 +153,7 @@ func (f *fixture) record(name string, layers ...image.Layer) {
 // snapshot makes an unpacked layer with a file of that many KiB.
 func (f *fixture) snapshot(name string, kib int) {
 	f.t.Helper()
-	dir, commit, abort, err := f.Snapshots.Create(name)
+	dir, commit, abort, err := f.Snapshots[0].Create(name)
 	f.check(err)
 	defer abort()
 	f.check(os.WriteFile(filepath.Join(dir, "file"), bytes.Repeat([]byte{1}, kib<<10), 0o644))
@@ -322,7 +322,7 @@ func TestPruneByArea(t *testing.T) {
 			if freed := before - f.du(); freed < report.Bytes-8<<10 || freed > report.Bytes+16<<10 {
 				t.Errorf("%d bytes are said to be freed, du says %d", report.Bytes, freed)
 			}
-			faults, err := f.Fsck(t.Context(), FsckOptions{})
+			faults, err := f.Fsck(t.Context())
 			if err != nil || len(faults) > 0 {
 				t.Errorf("fsck: %v, %v", faults, err)
 			}
@@ -415,7 +415,7 @@ func TestWhatARunningBuildUsedStays(t *testing.T) {
 	f.check(err)
 	f.Images.Use(old.DiffID)
 	f.Images.Use(loose.DiffID)
-	f.Snapshots.Use("unpacked")
+	f.Snapshots[0].Use("unpacked")
 	_, err = f.Cache.Mount("npm", nil)
 	f.check(err)
 	f.prune(Options{All: true})
@@ -455,7 +455,7 @@ func TestUseAfterTheCensusKeeps(t *testing.T) {
 	plan := f.census().Plan(Options{All: true})
 	f.Images.Use(old.DiffID)
 	f.Images.Use(loose.DiffID)
-	f.Snapshots.Use("unpacked")
+	f.Snapshots[0].Use("unpacked")
 	_, err := f.Cache.Mount("npm", nil)
 	f.check(err)
 	f.record("RUN new", f.layer("new", 4))

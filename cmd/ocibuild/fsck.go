@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/ocibuild/ocibuild/build/space"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
@@ -50,7 +49,7 @@ func (c *fsckCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	faults, err := sp.Fsck(ctx, space.FsckOptions{SkipDevices: !s.level.MakesDevices()})
+	faults, err := sp.Fsck(ctx)
 	if err != nil {
 		return err
 	}

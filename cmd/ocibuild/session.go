@@ -126,7 +126,7 @@ func (s *session) space() (space.Space, error) {
 	if err != nil {
 		return space.Space{}, err
 	}
-	snapshots, err := s.snapshots()
+	snapshots, err := executor.OpenAllSnapshots(st.Root(), s.level)
 	return space.Space{Images: st, Cache: memory, Snapshots: snapshots}, err
 }
 
