@@ -28,7 +28,7 @@ func fsckDescription() *command {
 			"The kinds of faults are layout, table, blob, image, memo, record, cache and snapshot.",
 		examples: []example{
 			{"ocibuild fsck", ""},
-			{"ocibuild fsck --repair && ocibuild pull alpine:3.20", "a pull fetches again what was damaged"},
+			{"ocibuild fsck --repair", "then pull, load or build again what was quarantined"},
 			{"ocibuild fsck --json | jq -r .kind | sort | uniq -c", "how many faults of each kind"},
 		},
 		enters: true,
