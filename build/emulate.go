@@ -46,6 +46,13 @@ func emulatorFor(files fs.FS, host, p ocispec.Platform) (*executor.Emulator, err
 	return emulator, nil
 }
 
+// runsHere reports whether programs of a platform run on this machine.
+func runsHere(p ocispec.Platform) bool {
+	host := image.HostPlatform()
+	emulator, err := emulatorFor(os.DirFS(executor.BinfmtDir), host, p)
+	return err == nil && (emulator != nil || native(host.Architecture, p.Architecture))
+}
+
 // native tells whether a processor runs programs of an architecture itself.
 func native(host, arch string) bool {
 	return host == arch || host == "amd64" && arch == "386" || host == "arm64" && arch == "arm"

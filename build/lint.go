@@ -69,6 +69,17 @@ func (l *linter) warnStep(s *Step, rule, format string, args ...any) {
 // that of the first step that cannot be carried out.
 func (l *linter) graph(g *Graph) error {
 	l.platforms(g)
+	ends, err := l.walk(g)
+	if err != nil {
+		return err
+	}
+	l.own(g, l.end(g.Target, ends))
+	return nil
+}
+
+// walk carries out the stages that are in the graph, and gives how each stood after
+// each of its steps.
+func (l *linter) walk(g *Graph) (map[*Step]*standing, error) {
 	steps := map[*parser.Stage][]*Step{}
 	needed := g.needed()
 	for _, s := range g.Steps {
@@ -83,13 +94,12 @@ func (l *linter) graph(g *Graph) error {
 		for _, s := range steps[st] {
 			var err error
 			if at, err = l.step(g, s, at, ends); err != nil {
-				return l.place(s, err)
+				return nil, l.place(s, err)
 			}
 			ends[s] = at
 		}
 	}
-	l.own(g, l.end(g.Target, ends))
-	return nil
+	return ends, nil
 }
 
 // needed gives the stages that the target needs, itself among them.

@@ -136,12 +136,23 @@ func (l *linter) platforms(g *Graph) {
 		if img == nil || len(img.Config.RootFS.DiffIDs) == 0 {
 			continue
 		}
-		if have := img.Config.Platform; have.OS != s.Platform.OS || have.Architecture != s.Platform.Architecture {
+		have := img.Config.Platform
+		if l.plan.Implied && !s.asksPlatform() && runsHere(have) {
+			continue
+		}
+		if have.OS != s.Platform.OS || have.Architecture != s.Platform.Architecture {
 			l.warn(l.df.Check, s.Range(), "InvalidBaseImagePlatform",
 				"Base image %s was pulled with platform %q, expected %q for current build",
 				l.writtenBase(g, s), image.FormatPlatform(image.NormalPlatform(have)), image.FormatPlatform(image.NormalPlatform(s.Platform)))
 		}
 	}
+}
+
+// asksPlatform reports whether the FROM line says for which platform it wants its
+// base.
+func (s *Step) asksPlatform() bool {
+	f, ok := s.Instr.(*parser.From)
+	return ok && f.Platform != ""
 }
 
 // writtenBase is the name of a base as the Dockerfile has it, without the tag

@@ -95,6 +95,9 @@ type PlanOptions struct {
 	AllStages bool
 	// Platform is the platform of the result, BuildPlatform that of this machine.
 	Platform, BuildPlatform ocispec.Platform
+	// Implied says that nobody asked for Platform: a base image for another one that
+	// runs here will do.
+	Implied bool
 	// Contexts are the named contexts, by name or "name::platform". They win over
 	// images and over stages of the name.
 	Contexts map[string]*Context

@@ -27,6 +27,8 @@ type buildCommand struct {
 	progress, iidFile, metadataFile, printGraph string
 	jobs                                        int
 	checkOnly, json                             bool
+	callText                                    string
+	call                                        call
 	pullFlag                                    *pflag.Flag
 	steps                                       stepFlags
 
@@ -104,7 +106,8 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.printGraph, "print-graph", "", "print the graph of steps as `dot` or json and build nothing; --print-graph alone is dot")
 	fs.Lookup("print-graph").NoOptDefVal = "dot"
 	fs.BoolVar(&c.checkOnly, "check", false, "check the Dockerfile and build nothing, as the verb lint does")
-	fs.BoolVar(&c.json, "json", false, "with --check: print the findings as JSON")
+	fs.StringVar(&c.callText, "call", "build", "what to do with the Dockerfile, `METHOD[,format=json]`: build, check, outline (what the target takes) or targets (the stages)")
+	fs.BoolVar(&c.json, "json", false, "with --check or --call: print the answer as JSON")
 	fs.IntVarP(&c.jobs, "jobs", "j", 0, "run at most this `NUMBER` of steps at once (default: as many as suit the machine)")
 	c.steps.flags(fs)
 	insecureFlag(fs, &c.insecure)
@@ -193,8 +196,13 @@ func (c *buildCommand) checkWords() error {
 	case "false":
 		c.pullText = string(build.PullMissing)
 	}
-	if c.json && !c.checkOnly {
-		return &usageError{msg: "--json goes with --check", hint: "--progress=json shows a build as JSON, --metadata-file writes its result"}
+	var err error
+	if c.call, err = parseCall(c.callText, c.checkOnly); err != nil {
+		return err
+	}
+	c.json = c.json || c.call.json
+	if c.json && c.call.method == callBuild {
+		return &usageError{msg: "--json goes with --check and --call", hint: "--progress=json shows a build as JSON, --metadata-file writes its result"}
 	}
 	if c.jobs < 0 {
 		return usagef("--jobs=%d: the number of steps at once cannot be negative", c.jobs)
@@ -329,8 +337,8 @@ func keyValues(flag string, texts []string) (map[string]string, error) {
 }
 
 func (c *buildCommand) Run(ctx context.Context, s *session) error {
-	if c.checkOnly {
-		return c.check(ctx, s)
+	if c.call.method != callBuild {
+		return c.answer(ctx, s)
 	}
 	w := &workshop{c: c, s: s}
 	defer w.close()
@@ -355,7 +363,7 @@ func (c *buildCommand) Run(ctx context.Context, s *session) error {
 func (c *buildCommand) plan() build.PlanOptions {
 	return build.PlanOptions{
 		Args: c.args, Target: c.targets[0].stage, Platform: c.platforms[0], BuildPlatform: image.HostPlatform(),
-		Allow: c.steps.allow, Contexts: c.contexts,
+		Implied: len(c.platformTexts) == 0, Allow: c.steps.allow, Contexts: c.contexts,
 	}
 }
 

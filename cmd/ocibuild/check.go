@@ -11,16 +11,9 @@ import (
 	"github.com/ocibuild/ocibuild/parser"
 )
 
-// check looks at the Dockerfile and builds nothing. What it finds is the
+// check tells what is doubtful in the Dockerfile. What it finds is the
 // result, and an exit code of its own.
-func (c *buildCommand) check(ctx context.Context, s *session) error {
-	w := &workshop{c: c, s: s}
-	defer w.close()
-	src, err := c.readSource(ctx, w)
-	w.closeDisplay()
-	if src.dockerfile == nil {
-		return c.fail(s, src, nil, err)
-	}
+func (c *buildCommand) check(ctx context.Context, s *session, src *source, err error) error {
 	found := src.warnings()
 	if err == nil {
 		found, err = c.askRules(ctx, s, src)
@@ -38,7 +31,7 @@ func (c *buildCommand) check(ctx context.Context, s *session) error {
 	switch {
 	case err != nil:
 		return c.fail(s, src, nil, err)
-	case len(found) > 0:
+	case len(found) > 0 && !c.call.ignoreStatus:
 		return &exitError{exitOther}
 	}
 	return nil
@@ -48,9 +41,17 @@ func (c *buildCommand) check(ctx context.Context, s *session) error {
 // --pull says so: what is not in the store is left out of account, and so is a
 // store that is not there or cannot be read.
 func (c *buildCommand) askRules(ctx context.Context, s *session, src *source) ([]parser.Warning, error) {
+	req, err := c.checkRequest(s, src)
+	if err != nil {
+		return nil, err
+	}
+	return build.Check(ctx, req)
+}
+
+func (c *buildCommand) checkRequest(s *session, src *source) (build.CheckRequest, error) {
 	req := build.CheckRequest{Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Pull: build.PullNever}
 	if !c.pullFlag.Changed && !s.hasStore() {
-		return build.Check(ctx, req)
+		return req, nil
 	}
 	if c.pullFlag.Changed {
 		req.Pull = build.PullPolicy(c.pullText)
@@ -60,9 +61,9 @@ func (c *buildCommand) askRules(ctx context.Context, s *session, src *source) ([
 	case err == nil:
 		req.Bases = &bases{store: st, client: s.client(c.insecure, noDisplay{}), show: noDisplay{}, later: true}
 	case c.pullFlag.Changed:
-		return nil, err
+		return req, err
 	}
-	return build.Check(ctx, req)
+	return req, nil
 }
 
 // hasStore tells whether there is a store, which opening one would make.

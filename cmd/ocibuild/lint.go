@@ -32,6 +32,8 @@ func lintDescription() *command {
 func (c *lintCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
+	fs.StringArrayVar(&c.secretTexts, "secret", nil, "a secret that opens a private context, as for build: `id=ID[,src=FILE|,env=NAME]` (may be repeated)")
+	fs.StringArrayVar(&c.contextTexts, "build-context", nil, "what FROM and --from find under a name, as for build: `NAME=SOURCE` (may be repeated)")
 	fs.StringArrayVar(&c.targetTexts, "target", nil, "look at the stages that this `STAGE` needs (default: at all)")
 	fs.StringSliceVar(&c.platformTexts, "platform", nil, "check a build for this `OS/ARCH[/VARIANT]` (default: this machine's)")
 	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing, newer or never; --pull alone is always (default: never)")
@@ -45,7 +47,7 @@ func (c *lintCommand) Check(s *stdio, args []string) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
-	c.progress, c.checkOnly = "plain", true
+	c.progress, c.checkOnly, c.callText = "plain", true, "build"
 	return c.buildCommand.Check(s, args)
 }
 
