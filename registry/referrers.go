@@ -27,10 +27,10 @@ func (c *Client) Referrers(ctx context.Context, repo Repository, subject digest.
 	}}
 	var list []ocispec.Descriptor
 	seen := map[string]bool{}
-	resp, err := j.send(ctx, r)
+	resp, failure := j.send(ctx, r)
 	for {
-		if err != nil {
-			return nil, err
+		if failure != nil {
+			return nil, failure
 		}
 		if resp.StatusCode != http.StatusOK || mediaTypeOf(resp) != ocispec.MediaTypeImageIndex {
 			discard(resp)
@@ -52,33 +52,33 @@ func (c *Client) Referrers(ctx context.Context, repo Repository, subject digest.
 			return nil, j.errorf("", "the pages of the list go in a circle")
 		}
 		seen[next.String()], r.url = true, next
-		resp, err = j.sendTo(ctx, answeredBy(resp), r)
+		resp, failure = j.sendTo(ctx, answeredBy(resp), r)
 	}
 }
 
 func (j job) readReferrers(ctx context.Context, resp *http.Response) (ocispec.Index, error) {
 	defer resp.Body.Close()
-	var index ocispec.Index
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	switch {
 	case err != nil:
-		return index, j.cutError(ctx, "the list", err)
+		return ocispec.Index{}, j.cutError(ctx, "the list", err)
 	case len(body) > maxManifest:
-		return index, j.errorf("", "the list is larger than %d bytes", maxManifest)
+		return ocispec.Index{}, j.errorf("", "the list is larger than %d bytes", maxManifest)
 	}
-	return index, j.decodeReferrers(body, &index)
+	return j.decodeReferrers(body)
 }
 
-func (j job) decodeReferrers(body []byte, index *ocispec.Index) error {
-	if err := json.Unmarshal(body, index); err != nil {
-		return j.errorf("", "the list of referrers is malformed: %s", err.Error())
+func (j job) decodeReferrers(body []byte) (ocispec.Index, error) {
+	var index ocispec.Index
+	if err := json.Unmarshal(body, &index); err != nil {
+		return index, j.errorf("", "the list of referrers is malformed: %s", err.Error())
 	}
 	for _, d := range index.Manifests {
 		if err := d.Digest.Validate(); err != nil || d.Size < 0 {
-			return j.errorf("", "the list of referrers names %q", printable(d.Digest.String()))
+			return index, j.errorf("", "the list of referrers names %q", printable(d.Digest.String()))
 		}
 	}
-	return nil
+	return index, nil
 }
 
 // referrersTag is where clients keep the referrers of a manifest at registries that do not.
@@ -89,18 +89,18 @@ func referrersTag(subject digest.Digest) string {
 
 // taggedReferrers reads that tag. Without it there are none.
 func (j job) taggedReferrers(ctx context.Context, subject digest.Digest) (ocispec.Index, error) {
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	empty := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	desc, body, err := j.manifest(ctx, referrersTag(subject))
 	var answer *Error
 	switch {
 	case errors.As(err, &answer) && answer.Status == http.StatusNotFound:
-		return index, nil
+		return empty, nil
 	case err != nil:
-		return index, err
+		return empty, err
 	case !isIndex(desc.MediaType):
-		return index, j.errorf("", "the tag %s is no list of referrers", referrersTag(subject))
+		return empty, j.errorf("", "the tag %s is no list of referrers", referrersTag(subject))
 	}
-	return index, j.decodeReferrers(body, &index)
+	return j.decodeReferrers(body)
 }
 
 // aboutSubject tells of what a manifest is; nil for one that has no subject.

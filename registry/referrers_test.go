@@ -106,6 +106,19 @@ func TestReferrersFail(t *testing.T) {
 	if _, err := newClient(t, Options{}).Referrers(t.Context(), f.repo("app"), image.Digest); err == nil {
 		t.Error("a refusal was taken for an empty list")
 	}
+	h := newFake(t)
+	h.referrers = true
+	h.fault("/referrers/", 1, func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		w.Header().Set("Link", "<"+r.URL.Path+"?page=2>; rel=\"next\"")
+		_, _ = w.Write([]byte(`{"schemaVersion":2,"manifests":[]}`))
+	})
+	h.fault("/referrers/", -1, func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+		refuse(w, http.StatusForbidden, "DENIED", "no")
+	})
+	if _, err := newClient(t, Options{}).Referrers(t.Context(), h.repo("app"), image.Digest); err == nil {
+		t.Error("a refusal of the second page was not seen")
+	}
 	// A tag of that name which is something else is left alone.
 	g := newFake(t)
 	g.seed("app", referrersTag(image.Digest), have, image)
