@@ -3,6 +3,7 @@ package build
 import (
 	"time"
 
+	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/parser"
 )
 
@@ -38,6 +39,8 @@ type Event struct {
 	Current, Total int64
 	Cached         bool
 	Duration       time.Duration
-	Err            error
-	Range          parser.Range
+	// Used is what the commands of a Finished step took of the machine; nil if none ran.
+	Used  *executor.Usage
+	Err   error
+	Range parser.Range
 }

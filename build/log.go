@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"sync"
 )
@@ -25,10 +26,13 @@ func (r *run) warn(s *Step, text string) {
 	r.event(Event{Kind: Warned, Step: s, Text: text, Range: s.Range()})
 }
 
-// tail keeps the last lines of a step's output.
+// tail keeps the last lines of a step's output, and all of it in a file.
 type tail struct {
 	r    *run
 	step *Step
+	kept *os.File // without a name; nil if there is no place for it
+	// withheld is why nothing of it may be kept.
+	withheld string
 
 	mu    sync.Mutex
 	lines []string
@@ -39,9 +43,26 @@ type tail struct {
 func (r *run) log(s *Step) *tail {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if old := r.tails[s.ID]; old != nil && old.kept != nil {
+		old.kept.Close()
+	}
 	t := &tail{r: r, step: s}
+	t.kept, _ = namelessFile(r.temp())
 	r.tails[s.ID] = t
 	return t
+}
+
+// namelessFile makes a file that ends with this process, whatever ends that.
+func namelessFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "tmp-log-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func (r *run) tail(s *Step) []string {
@@ -57,6 +78,12 @@ func (r *run) tail(s *Step) []string {
 // Write passes output on and keeps its last lines.
 func (t *tail) Write(p []byte) (int, error) {
 	t.add(p)
+	if t.kept != nil {
+		if _, err := t.kept.Write(p); err != nil { // a full disk is told of by what the step itself writes
+			t.kept.Close()
+			t.kept = nil
+		}
+	}
 	t.r.event(Event{Kind: Log, Step: t.step, Data: p})
 	return len(p), nil
 }
@@ -96,4 +123,11 @@ func (t *tail) last() []string {
 		t.part = nil
 	}
 	return append([]string(nil), t.lines...)
+}
+
+// withhold says that nothing of the output may be kept.
+func (t *tail) withhold(why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.withheld = why
 }

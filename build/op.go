@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ocibuild/ocibuild/cache"
+	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/opencontainers/go-digest"
@@ -29,11 +30,26 @@ type op interface {
 type outcome struct {
 	layer  *Layer
 	cached bool
+	key    cache.Key // of what is cached
 }
 
 // recordValue is what a step's cache record holds.
 type recordValue struct {
 	Layer image.Layer `json:"layer"`
+	// Used is what a command took of the machine; nil if none ran.
+	Used *executor.Usage `json:"used,omitempty"`
+	// Leaks says that the step has left a secret behind and was allowed to.
+	Leaks bool `json:"leaks,omitempty"`
+}
+
+// UsageOf gives what the command of a recorded step took of the machine; nil if that
+// ran none.
+func UsageOf(r *cache.Record) *executor.Usage {
+	var v recordValue
+	if json.Unmarshal(r.Value, &v) != nil {
+		return nil
+	}
+	return v.Used
 }
 
 // perform gives the op's layer: from the cache, or by running it.
@@ -65,7 +81,7 @@ func (r *run) perform(ctx context.Context, s *Step, o op) (outcome, error) {
 		return outcome{}, err
 	}
 	if l, ok := r.recall(key); ok {
-		return outcome{l, true}, nil
+		return outcome{l, true, key}, nil
 	}
 	unlock, err := r.b.Store.Lock(ctx, "step-"+string(key))
 	if err != nil {
@@ -73,7 +89,7 @@ func (r *run) perform(ctx context.Context, s *Step, o op) (outcome, error) {
 	}
 	if l, ok := r.recall(key); ok {
 		unlock()
-		return outcome{l, true}, nil
+		return outcome{l, true, key}, nil
 	}
 	return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, key: key, trail: trail, unlock: unlock})
 }
@@ -91,7 +107,7 @@ func (r *run) recall(key cache.Key) (*Layer, bool) {
 		return nil, false
 	}
 	var v recordValue
-	if json.Unmarshal(rec.Value, &v) != nil || v.Layer.DiffID == "" || !r.b.Store.Use(v.Layer.Descriptor.Digest) {
+	if json.Unmarshal(rec.Value, &v) != nil || v.Layer.DiffID == "" || v.Leaks && !r.req.Run.AllowLeak || !r.b.Store.Use(v.Layer.Descriptor.Digest) {
 		return nil, false
 	}
 	l := readyLayer(v.Layer)
@@ -104,13 +120,14 @@ func (r *run) execute(ctx context.Context, s *Step, o op, out *output) (outcome,
 	out.began = time.Now()
 	err := o.run(ctx, out)
 	if err != nil {
+		r.keepFailure(ctx, out)
 		out.fail(err)
 		return outcome{}, err
 	}
 	if !out.deferred {
 		out.finish()
 	}
-	return outcome{out.layer, false}, nil
+	return outcome{layer: out.layer}, nil
 }
 
 // output is where an op puts what it made.
@@ -128,6 +145,7 @@ type output struct {
 	made     image.Layer
 	stored   bool // made is new in the store
 	deferred bool
+	leaks    bool // a secret was left behind, as is allowed
 }
 
 // write makes the step's layer.
@@ -213,10 +231,11 @@ func (o *output) record(ctx context.Context) error {
 	if err := o.r.b.Store.Sync(ctx, o.made.Descriptor.Digest); err != nil {
 		return err
 	}
-	value, err := json.Marshal(recordValue{Layer: o.made})
+	value, err := json.Marshal(recordValue{Layer: o.made, Used: o.r.used(o.step), Leaks: o.leaks})
 	if err != nil {
 		return err
 	}
+	o.r.keepLog(o.step, o.key)
 	return o.r.b.Cache.Put(&cache.Record{
 		Key: o.key, Name: o.name, Trail: o.trail, Value: value,
 		Blobs: []ocispec.Descriptor{o.made.Descriptor}, Created: o.layer.created, Duration: time.Since(o.began),

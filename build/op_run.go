@@ -77,6 +77,7 @@ type runOp struct {
 	p     runProcess
 	// proxies reach the command's environment and nothing else.
 	proxies []string
+	leaks   bool // a secret was left behind, as is allowed
 }
 
 func (r *run) newRun(s *Step, in *State) (*runOp, error) {
@@ -176,6 +177,10 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	if err := o.execute(ctx, sn); err != nil {
 		return err
 	}
+	if err := o.checkFiles(ctx, sn); err != nil {
+		return err
+	}
+	out.leaks = o.leaks
 	upper, err := os.Open(sn.Upper()) // stays the same directory when Commit renames it
 	if err != nil {
 		return err
@@ -218,8 +223,18 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 	if err := o.r.giveDevices(&proc, o.p.devices); err != nil {
 		return err
 	}
-	out := o.r.log(o.step) // one writer for both keeps their order
-	return o.explain(o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out}))
+	log := o.r.log(o.step)
+	out := newMask(log, o.secrets()) // one writer for both keeps their order
+	err = o.limited(ctx, func(ctx context.Context) error {
+		return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out, Used: o.use()})
+	})
+	if ferr := out.Flush(); err == nil {
+		err = ferr
+	}
+	if leak := o.checkOutput(log, out); err == nil {
+		err = leak
+	}
+	return o.explain(err)
 }
 
 // process settles the environment, and puts a heredoc that is a program where
@@ -234,7 +249,7 @@ func (o *runOp) process() (executor.Process, func(), error) {
 	proc := executor.Process{
 		Args: o.p.args, Env: env, Cwd: o.p.cwd, User: &o.p.user, Network: executor.NetworkHost,
 		Hostname: o.p.hostname, ExtraHosts: o.p.shared.Hosts, ShmSize: o.p.shared.ShmSize, Limits: o.p.shared.Limits,
-		Insecure: o.p.insecure, Security: o.p.shared.Security,
+		Resources: o.p.shared.Resources, Insecure: o.p.insecure, Security: o.p.shared.Security,
 	}
 	if o.p.network == "none" {
 		proc.Network = executor.NetworkNone

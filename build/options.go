@@ -80,6 +80,8 @@ type Request struct {
 	// NoCache makes every step run; NoCacheStages those of the named stages.
 	NoCache       bool
 	NoCacheStages []string
+	// ReplayLogs shows the output of steps that are cached as if they ran.
+	ReplayLogs bool
 	// Secrets are what RUN --mount=type=secret may show a step, by id. They
 	// are never stored and never part of a key.
 	Secrets map[string][]byte

@@ -93,7 +93,11 @@ func (r *run) assemble(ctx context.Context, target *State, f finish) (ocispec.De
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	desc, err := r.b.Store.Assemble(ctx, f.config(target), layers)
+	config := f.config(target)
+	if err := r.checkConfig(&config); err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	desc, err := r.b.Store.Assemble(ctx, config, layers)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,8 @@ type run struct {
 	ran      int
 	events   sync.Mutex
 	tails    map[int]*tail
+	usages   map[int]*executor.Usage // by step ID
+	entries  map[int]*BuildStep      // by step ID
 }
 
 // Build builds the request's target, stores the image and gives it its tags.
@@ -53,7 +56,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	defer lease.Release()
-	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{}}
+	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{}, usages: map[int]*executor.Usage{}, entries: map[int]*BuildStep{}}
 	defer r.bytes.close()
 	if err := r.openContext(ctx); err != nil {
 		return nil, err
@@ -65,11 +68,13 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.close())
 	}
+	began := r.now()
 	targets, err := r.schedule(ctx)
-	if err = errors.Join(err, r.close()); err != nil {
-		return nil, err
+	var made *Result
+	if err = errors.Join(err, r.close()); err == nil {
+		made, err = r.result(ctx, targets)
 	}
-	return r.result(ctx, targets)
+	return made, errors.Join(err, r.keepRecord(began, made, err))
 }
 
 func (r *run) openContext(ctx context.Context) error {

@@ -3,6 +3,7 @@ package build
 import (
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/ocibuild/ocibuild/executor"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -20,6 +21,12 @@ type RunOptions struct {
 	ShmSize int64
 	// Limits are what setrlimit(2) sets.
 	Limits []specs.POSIXRlimit
+	// Resources and Timeout bound each step. They change no result, only whether there is
+	// one, and are no part of a key.
+	Resources executor.Resources
+	Timeout   time.Duration
+	// AllowLeak lets a step leave a secret in its files, its output or the config.
+	AllowLeak bool
 	// Security is what steps may do other than what Docker lets containers do.
 	Security executor.Security
 	// SSH are the agents that RUN --mount=type=ssh may show a step, by id. They are no

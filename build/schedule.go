@@ -98,7 +98,9 @@ func (r *run) evaluate(ctx context.Context, s *Step) error {
 	if err != nil {
 		err = r.stepError(s, err)
 	}
-	r.event(Event{Kind: Finished, Step: s, Cached: cached, Duration: r.now().Sub(began), Err: err})
+	took := r.now().Sub(began)
+	r.enter(s, func(e *BuildStep) { e.Cached, e.Took, e.Error = cached, took, errorText(err) })
+	r.event(Event{Kind: Finished, Step: s, Cached: cached, Duration: took, Used: r.used(s), Err: err})
 	if err != nil {
 		return err
 	}
@@ -155,6 +157,12 @@ func (r *run) layerStep(ctx context.Context, s *Step, in *State, o op) (*State, 
 		return nil, false, err
 	}
 	r.count(out.cached)
+	if out.cached {
+		r.enter(s, func(e *BuildStep) { e.Key = out.key })
+		if r.req.ReplayLogs {
+			r.replay(s, out.key)
+		}
+	}
 	out.layer.made = r.vertexName(s)
 	return in.addLayer(out.layer, o.history()), out.cached, nil
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -66,4 +67,22 @@ func sha256Hex(d digest.Digest) (string, bool) {
 		return "", false
 	}
 	return string(d[len(prefix):]), true
+}
+
+// FactKeys lists the keys of the facts of a kind.
+func (s *Store) FactKeys(kind string) ([]Key, error) {
+	if !validKind(kind) {
+		return nil, fmt.Errorf("list facts: %.80q is no kind", kind)
+	}
+	entries, err := os.ReadDir(s.path(factsDir, kind))
+	if err != nil {
+		return nil, ignoreGone(err)
+	}
+	var keys []Key
+	for _, e := range entries {
+		if key := Key(e.Name()); key.valid() {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
 }

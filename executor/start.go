@@ -70,6 +70,9 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if err != nil && group.outOfMemory() { // it was the init process that was killed
+		return &ExitError{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL, OutOfMemory: true}
+	}
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ type buildCommand struct {
 	secretTexts                                 []string
 	targetTexts, platformTexts, contextTexts    []string
 	file, pullText                              string
-	noCache, push, quiet                        bool
+	noCache, push, quiet, replay                bool
 	noCacheStages, insecure                     []string
 	progress, iidFile, metadataFile, printGraph string
 	jobs                                        int
@@ -97,6 +97,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing, newer or never; --pull alone is always")
 	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
 	c.pullFlag = fs.Lookup("pull")
+	fs.BoolVar(&c.replay, "replay-logs", false, "show the output of steps that are cached, as it was when they ran")
 	fs.BoolVar(&c.push, "push", false, "push the image under all its names")
 	fs.StringArrayVarP(&c.outputTexts, "output", "o", nil, "write the result also as `type=TYPE,dest=PATH` says (may be repeated)")
 	fs.StringVar(&c.progress, "progress", "auto", "show progress as `MODE`: auto, plain, tty, json or quiet")

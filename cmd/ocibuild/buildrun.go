@@ -39,6 +39,9 @@ func (c *buildCommand) build(ctx context.Context, w *workshop, src *source) erro
 		return c.fail(s, src, w.show, err)
 	}
 	b, show := w.builder, w.show
+	if c.progress != "quiet" && c.progress != "json" {
+		c.steps.limit.tell(s.err, b.Executor)
+	}
 	var warned notes
 	b.Events = warned.tee(show.event)
 	s.keeper.silent = c.progress == "quiet"
@@ -73,7 +76,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	result, err := b.Build(ctx, build.Request{
 		Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
 		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText), LeaveLayers: c.push,
-		NoCache: c.noCache, NoCacheStages: c.noCacheStages,
+		ReplayLogs: c.replay, NoCache: c.noCache, NoCacheStages: c.noCacheStages,
 		Secrets: c.secrets,
 	})
 	if err != nil {

@@ -260,7 +260,7 @@ func withoutFlag(cmd, flag string) (string, bool) {
 	case "call":
 		return "`ocibuild build --check` or `ocibuild lint` checks the Dockerfile, `ocibuild build --print-graph` shows its steps", true
 	case "build-context", "cache-from", "cache-to", "squash",
-		"memory", "cpu-quota", "security-opt", "isolation", "compress",
+		"security-opt", "isolation", "compress",
 		"sbom", "provenance", "attest", "annotation", "builder", "cgroup-parent":
 		return "this version of ocibuild has nothing in its place; `ocibuild help build` lists what it has", true
 	}

@@ -4,7 +4,7 @@ package main
 func commands() []*command {
 	return []*command{
 		buildDescription(), lintDescription(),
-		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), resolveDescription(), existsDescription(),
+		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), logsDescription(), resolveDescription(), existsDescription(),
 		lsDescription(), catDescription(), diffDescription(), verifyDescription(), mountDescription(), umountDescription(),
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(), dfDescription(),
 		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),

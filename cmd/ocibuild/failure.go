@@ -81,9 +81,14 @@ func writeExcerpt(w io.Writer, name string, text []byte, r parser.Range) {
 // stepHint is the next step after a command of a step has failed.
 func stepHint(step *build.StepError) string {
 	exit, ok := step.Exit()
+	var late *build.TimeoutError
 	switch {
+	case errors.As(step, &late):
+		return "--timeout is how long a step may take; what it printed is above"
 	case !ok:
 		return ""
+	case exit.OutOfMemory:
+		return "give steps more --memory, or let the command use less: fewer jobs at once, for example"
 	case exit.Signal == unix.SIGKILL:
 		return "something killed the command: most often the kernel, because memory ran out (dmesg tells)"
 	case exit.Signal != 0:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/opencontainers/go-digest"
@@ -25,8 +26,10 @@ func historyDescription() *command {
 	return &command{
 		name: "history", args: "IMAGE", short: "show how an image was made",
 		long: "Prints the instructions that an image was made by, the last one first, with the size of the layer that each gave. Of " +
-			"steps that were built here and are in the build cache, TOOK is how long they ran, and KEY their cache key.\n" +
-			"Fields of templates: .ID .CreatedSince .CreatedAt .CreatedBy .Size .Comment .Took .CacheKey .Layer; Layer is the diff id.",
+			"steps that were built here and are in the build cache, TOOK is how long they ran, and KEY their cache key; of commands, CPU is " +
+			"the time on processors, MEMORY the most in use at once, WRITTEN what went to files.\n" +
+			"Fields of templates: .ID .CreatedSince .CreatedAt .CreatedBy .Size .Comment .Took .CPU .Memory .Written .CacheKey .Layer; Layer is " +
+			"the diff id.",
 		examples: []example{
 			{"ocibuild history app:v1", ""},
 			{"ocibuild history --no-trunc --format '{{.CreatedBy}}' app:v1", "the instructions only"},
@@ -64,6 +67,9 @@ type historyLine struct {
 	Size         string
 	Comment      string
 	Took         string
+	CPU          string
+	Memory       string
+	Written      string
 	CacheKey     string
 	Layer        digest.Digest
 }
@@ -96,6 +102,7 @@ func historyHeaders() map[string]string {
 	return map[string]string{
 		"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
 		"CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT", "Took": "TOOK", "CacheKey": "KEY", "Layer": "LAYER",
+		"CPU": "CPU", "Memory": "MEMORY", "Written": "WRITTEN",
 	}
 }
 
@@ -103,7 +110,7 @@ func (c *historyCommand) printTable(s *session, lines []historyLine) error {
 	built := slices.ContainsFunc(lines, func(l historyLine) bool { return l.CacheKey != "" })
 	headers := []string{"IMAGE", "CREATED", "CREATED BY", "SIZE"}
 	if built {
-		headers = append(headers, "TOOK", "KEY")
+		headers = append(headers, "TOOK", "CPU", "MEMORY", "WRITTEN", "KEY")
 	}
 	var rows [][]string
 	for _, l := range lines {
@@ -113,7 +120,7 @@ func (c *historyCommand) printTable(s *session, lines []historyLine) error {
 		}
 		row := []string{l.ID, created, l.CreatedBy, l.Size}
 		if built {
-			row = append(row, l.Took, l.CacheKey)
+			row = append(row, l.Took, l.CPU, l.Memory, l.Written, l.CacheKey)
 		}
 		rows = append(rows, append(row, l.Comment))
 	}
@@ -179,17 +186,25 @@ func (c *historyCommand) line(step image.Step, records map[digest.Digest]*cache.
 	if step.Layer != nil {
 		size, l.Layer = step.Layer.Descriptor.Size, step.Layer.DiffID
 	}
-	l.Size = humanSize(size)
+	l.Size = c.bytes(size)
 	if record := records[l.Layer]; record != nil {
 		l.CacheKey, l.Took = string(record.Key), seconds(record.Duration)
-	}
-	if !c.human {
-		l.Size = strconv.FormatInt(size, 10)
+		if used := build.UsageOf(record); used != nil {
+			l.CPU, l.Memory, l.Written = seconds(used.CPUTime), c.bytes(used.PeakMemory), c.bytes(used.Written)
+		}
 	}
 	if !c.noTrunc {
 		l.CreatedBy, l.CacheKey = clip(l.CreatedBy, 45), l.CacheKey[:min(12, len(l.CacheKey))]
 	}
 	return l
+}
+
+// bytes words a size as it is asked for.
+func (c *historyCommand) bytes(n int64) string {
+	if c.human {
+		return humanSize(n)
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // oneLine makes foreign text fit into a line of a table.

@@ -31,12 +31,16 @@ type jsonEvent struct {
 	Text string `json:"text,omitempty"`
 	// Rule and URL are of a warning: the rule that found it, and where more is
 	// written.
-	Rule     string   `json:"rule,omitempty"`
-	URL      string   `json:"url,omitempty"`
-	Current  int64    `json:"current,omitempty"`
-	Total    int64    `json:"total,omitempty"`
-	Cached   bool     `json:"cached,omitempty"`
-	Seconds  *float64 `json:"seconds,omitempty"`
+	Rule    string   `json:"rule,omitempty"`
+	URL     string   `json:"url,omitempty"`
+	Current int64    `json:"current,omitempty"`
+	Total   int64    `json:"total,omitempty"`
+	Cached  bool     `json:"cached,omitempty"`
+	Seconds *float64 `json:"seconds,omitempty"`
+	// What the commands of a finished step took of the machine.
+	CPU      *float64 `json:"cpu_seconds,omitempty"`
+	Memory   int64    `json:"peak_memory,omitempty"`
+	Written  int64    `json:"bytes_written,omitempty"`
 	Error    string   `json:"error,omitempty"`
 	Hint     string   `json:"hint,omitempty"`
 	ExitCode int      `json:"exit_code,omitempty"`
@@ -83,6 +87,9 @@ func (d *jsonDisplay) event(e build.Event) {
 	case build.Finished:
 		s := e.Duration.Seconds()
 		j.Seconds = &s
+		if e.Used != nil {
+			j.CPU, j.Memory, j.Written = new(e.Used.CPUTime.Seconds()), e.Used.PeakMemory, e.Used.Written
+		}
 	}
 	if e.Err != nil {
 		j.Error = message(e.Err)

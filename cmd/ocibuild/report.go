@@ -107,6 +107,7 @@ func exitCode(err error) int {
 		reg   *registry.Error
 		far   *remote.Error
 		other *remote.MismatchError
+		leak  *build.LeakError
 	)
 	switch {
 	case err == nil:
@@ -125,7 +126,7 @@ func exitCode(err error) int {
 		return exitStore
 	case errors.As(err, &step) && ranCommand(step):
 		return exitStep
-	case errors.As(err, &file), errors.As(err, &place), errors.As(err, &other), step != nil && errors.As(err, &input):
+	case errors.As(err, &file), errors.As(err, &place), errors.As(err, &other), errors.As(err, &leak), step != nil && errors.As(err, &input):
 		return exitDockerfile
 	case step != nil:
 		return exitStep

@@ -106,11 +106,14 @@ func checkStore(e *testscript.Env) {
 	}
 }
 
-// scriptCondition knows [root] and [ids]: that steps have more ids than one.
+// scriptCondition knows [root], [ids]: that steps have more ids than one, and [cgroup]:
+// that they can be limited together.
 func scriptCondition(cond string) (bool, error) {
 	switch cond {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "cgroup":
+		return executor.New(nil).CanLimit(executor.Resources{Memory: 1 << 30, PIDs: 100}) == nil, nil
 	case "ids":
 		return os.Geteuid() == 0 || haveRanges(), nil
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/executor"
-	"github.com/ocibuild/ocibuild/parser"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 )
@@ -18,9 +17,10 @@ import (
 // stepFlags are the flags of build that concern every RUN. The first group of
 // fields is what the flags say, the second what check made of it.
 type stepFlags struct {
-	allowTexts, hostTexts, limitTexts, sshTexts []string
-	network, shmText                            string
-	security                                    securityFlags
+	allowTexts, hostTexts, sshTexts []string
+	network                         string
+	security                        securityFlags
+	limit                           limitFlags
 
 	allow build.Allowed
 	run   build.RunOptions
@@ -36,8 +36,9 @@ func (f *stepFlags) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&f.network, "network", "default", "run steps with this `NETWORK`: default, none or host")
 	fs.StringArrayVar(&f.hostTexts, "add-host", nil, "add `NAME:ADDRESS` to every step's /etc/hosts; the address host-gateway is this machine (may be repeated)")
 	fs.StringArrayVar(&f.sshTexts, "ssh", nil, "let RUN --mount=type=ssh show a step an agent, `default|ID[=SOCKET|KEY[,KEY]]`: yours, another's socket, or one with these keys (may be repeated)")
-	fs.StringVar(&f.shmText, "shm-size", "", "give steps a /dev/shm of this `SIZE` (default: 64m)")
-	fs.StringArrayVar(&f.limitTexts, "ulimit", nil, "set a resource limit of steps, `NAME=SOFT[:HARD]`; -1 is none (may be repeated)")
+	fs.DurationVar(&f.run.Timeout, "timeout", 0, "end a step, and the build, that takes longer than this `TIME`, as in 90s or 1h")
+	fs.BoolVar(&f.run.AllowLeak, "allow-secret-leak", false, "only warn when a step leaves a secret in its files, its output or the config")
+	f.limit.flags(fs, "each step")
 }
 
 func (f *stepFlags) check(env func(string) (string, bool)) error {
@@ -58,34 +59,19 @@ func (f *stepFlags) check(env func(string) (string, bool)) error {
 		}
 		f.run.Hosts = append(f.run.Hosts, h)
 	}
-	for _, text := range f.limitTexts {
-		l, err := parseLimit(text)
-		if err != nil {
-			return usagef("--ulimit=%s: %v", text, err)
-		}
-		f.run.Limits = append(f.run.Limits, l)
+	if f.run.Timeout < 0 {
+		return usagef("--timeout=%s: it takes a time such as 90s or 1h", f.run.Timeout)
 	}
-	if err := f.checkShm(); err != nil {
+	err := f.limit.check()
+	if err != nil {
 		return err
 	}
-	var err error
+	f.run.Resources, f.run.Limits, f.run.ShmSize = f.limit.resources, f.limit.limits, f.limit.shmSize
 	if f.run.Security, err = f.security.check(); err != nil {
 		return err
 	}
 	f.run.SSH, err = openAgents(f.sshTexts, env)
 	return err
-}
-
-func (f *stepFlags) checkShm() error {
-	if f.shmText == "" {
-		return nil
-	}
-	n, err := parser.ParseSize(f.shmText)
-	if err != nil || n == 0 {
-		return usagef("--shm-size=%s: it takes a size such as 256m or 1g", f.shmText)
-	}
-	f.run.ShmSize = n
-	return nil
 }
 
 // hostGateway stands for the machine's own address as steps see it. They are in
