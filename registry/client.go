@@ -55,12 +55,17 @@ type Repository struct {
 	Name string
 }
 
-// Store is where pulled content goes and pushed content comes from. image.Store satisfies it.
-type Store interface {
+// Source is where pushed content comes from.
+type Source interface {
 	// Use reports whether the blob is there, and keeps it from being pruned for now.
 	Use(d digest.Digest) bool
 	// Blob opens a blob; reading it to its end fails unless size and digest are right. The caller closes it.
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// Store is where pulled content goes and pushed content comes from. image.Store satisfies it.
+type Store interface {
+	Source
 	// Put stores what r gives if it has the size and digest wanted. Storing what is there already is no error.
 	Put(ctx context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error)
 	Fetcher

@@ -1,5 +1,5 @@
-// Package registry is a client of OCI distribution-spec 1.1 and Docker Registry v2 servers: it resolves, pulls and pushes images,
-// and logs in to registries.
+// Package registry is a client of OCI distribution-spec 1.1 and Docker Registry v2 servers: it resolves, pulls, pushes, copies and
+// deletes images, and logs in to registries.
 //
 // A Client moves content between a registry and a Store, which image.Store satisfies; the package itself keeps nothing on disk but
 // what a login writes. Names follow the specification: a Repository is a host and a name, a reference is a tag or a digest.
@@ -41,5 +41,5 @@
 // # What it does not do
 //
 // Docker schema 1 manifests and the v1 API are refused. It lists the tags of a repository and, where the registry lets it, the
-// repositories, but does not search or delete, and it does not unpack layers.
+// repositories, but does not search, and it does not unpack layers.
 package registry

@@ -210,13 +210,13 @@ func (j job) statusHint(e *Error) string {
 		if j.op == opPush {
 			return login + " with an account that may push there"
 		}
-		return "check the name, or " + login
+		return j.shortName() + "check the name, or " + login
 	case e.Status == http.StatusNotFound && j.op == opPush:
 		return "check the name; some registries want the repository to be created first"
 	case e.Status == http.StatusNotFound && j.repo.Name == "":
 		return "check the host: it has no registry API there"
 	case e.Status == http.StatusNotFound:
-		return "check the name and the tag"
+		return j.shortName() + "check the name and the tag"
 	case e.Status == http.StatusTooManyRequests:
 		return "wait, or " + login + " for a higher limit"
 	case e.Status == http.StatusRequestEntityTooLarge:
@@ -225,6 +225,19 @@ func (j job) statusHint(e *Error) string {
 		return "the registry is in trouble: try again later"
 	}
 	return ""
+}
+
+// shortName tells what registries.conf has for a name that is Docker's for ocibuild.
+func (j job) shortName() string {
+	if j.repo.Host != dockerHub || j.op == opPush {
+		return ""
+	}
+	short := strings.TrimPrefix(j.repo.Name, "library/")
+	names := j.c.places.ShortName(short)
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("registries.conf gives %s the name %s: write that if it is meant; ", short, strings.Join(names, " or "))
 }
 
 // transportError makes an error of a request that got no answer it could use. A cancelled context stays what it is.

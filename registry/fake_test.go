@@ -33,8 +33,9 @@ type fakeRegistry struct {
 	log       []string // "GET /v2/..."
 	noMount   bool
 	noRange   bool
-	absolute  bool // Location headers are whole URLs
-	referrers bool // it lists manifests by their subjects
+	absolute  bool   // Location headers are whole URLs
+	referrers bool   // it lists manifests by their subjects
+	deletes   string // "tags": it deletes tags and manifests; "digests": manifests; "": neither
 
 	// auth is "", "basic" or "bearer".
 	auth           string
@@ -336,6 +337,10 @@ func (f *fakeRegistry) manifest(w http.ResponseWriter, r *http.Request, name, re
 		return
 	}
 	m, ok := f.manifests[name+" "+ref]
+	if r.Method == http.MethodDelete && (ok || f.deletes != "tags") {
+		f.deleteManifest(w, name, ref)
+		return
+	}
 	if !ok {
 		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
 		return
@@ -346,6 +351,25 @@ func (f *fakeRegistry) manifest(w http.ResponseWriter, r *http.Request, name, re
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(m.body)
 	}
+}
+
+// deleteManifest deletes a tag, or a manifest with all its tags, if it is set up for that.
+func (f *fakeRegistry) deleteManifest(w http.ResponseWriter, name, ref string) {
+	byDigest := strings.Contains(ref, ":")
+	switch {
+	case f.deletes == "", f.deletes == "digests" && !byDigest:
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "The operation is unsupported.")
+		return
+	case byDigest:
+		for key, m := range f.manifests {
+			if strings.HasPrefix(key, name+" ") && digest.FromBytes(m.body).String() == ref {
+				delete(f.manifests, key)
+			}
+		}
+	default:
+		delete(f.manifests, name+" "+ref)
+	}
+	w.WriteHeader(http.StatusAccepted)
 }
 
 // putManifest stores a manifest whose children are all there.

@@ -128,12 +128,30 @@ func (c *Client) Resolve(ctx context.Context, repo Repository, reference string)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	return j.resolve(ctx, reference)
+}
+
+func (j job) resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	desc, found, err := j.headManifest(ctx, reference)
 	if err != nil || found {
 		return desc, err
 	}
 	desc, _, err = j.manifest(ctx, reference) // whose answer says more than a header can
 	return desc, err
+}
+
+// Exists reports whether a repository has a tag or, by its digest, a manifest.
+func (c *Client) Exists(ctx context.Context, repo Repository, reference string) (bool, error) {
+	j, err := c.newJob("look up", repo, reference)
+	if err != nil {
+		return false, err
+	}
+	_, err = j.resolve(ctx, reference)
+	var answer *Error
+	if errors.As(err, &answer) && answer.Status == http.StatusNotFound {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // headManifest asks for a manifest's descriptor alone. It is not found when the registry says anything but all of it.

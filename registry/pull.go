@@ -281,7 +281,7 @@ func (p *puller) child(ctx context.Context, desc ocispec.Descriptor) ([]byte, er
 }
 
 // readStored reads a small blob from a store.
-func readStored(ctx context.Context, from Store, desc ocispec.Descriptor) ([]byte, error) {
+func readStored(ctx context.Context, from Source, desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Size > maxConfig {
 		return nil, fmt.Errorf("read %s: larger than %d bytes", desc.Digest, maxConfig)
 	}

@@ -37,7 +37,7 @@ type Pushed struct {
 // pusher is one push.
 type pusher struct {
 	job
-	from      Store
+	from      Source
 	complete  bool // nothing may be left out
 	mountFrom []Repository
 	pushing   keyedLock // so that images of one index send what they share once
@@ -48,7 +48,7 @@ type pusher struct {
 // Of an index, the images that the store or the registry has are sent. If some are nowhere, as after the pull of one platform, and a tag
 // is pushed, then the tag gets the one image that is there, or an index of those that are, and a note says so; a push by digest, or one
 // that wants the whole, is refused.
-func (c *Client) Push(ctx context.Context, r PushRequest, from Store) (Pushed, error) {
+func (c *Client) Push(ctx context.Context, r PushRequest, from Source) (Pushed, error) {
 	j, err := c.newJob(opPush, r.Repo, r.Reference)
 	if err != nil {
 		return Pushed{}, err
