@@ -100,6 +100,12 @@ func (d *plainDisplay) end(r *row, err error) {
 func (d *plainDisplay) transfer(p registry.Progress) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if text, ok := hostNote(p); ok {
+		if r := d.rows.of(p); r != nil {
+			d.tell(r, text)
+		}
+		return
+	}
 	r, t := d.rows.transfer(p)
 	if r == nil {
 		return

@@ -105,15 +105,9 @@ func (rs *rows) remove(r *row) {
 
 // transfer records a transfer at the row of its repository, else at the newest.
 func (rs *rows) transfer(p registry.Progress) (*row, *transfer) {
-	if len(rs.live) == 0 {
+	at := rs.of(p)
+	if at == nil {
 		return nil, nil
-	}
-	at, repo := rs.live[len(rs.live)-1], p.Host+"/"+p.Repo
-	for _, r := range rs.live {
-		if r.repo == repo {
-			at = r
-			break
-		}
 	}
 	t := at.transfer(p.Descriptor.Digest)
 	t.offset, t.total, t.done = p.Offset, p.Total, p.Done
@@ -124,6 +118,24 @@ func (rs *rows) transfer(p registry.Progress) (*row, *transfer) {
 		t.note = sanitizeText(p.Note)
 	}
 	return at, t
+}
+
+// of is the row of a repository, else the newest; nil if there is none.
+func (rs *rows) of(p registry.Progress) *row {
+	if len(rs.live) == 0 {
+		return nil
+	}
+	for _, r := range rs.live {
+		if r.repo == p.Host+"/"+p.Repo {
+			return r
+		}
+	}
+	return rs.live[len(rs.live)-1]
+}
+
+// hostNote is what a report says of a host, and not of a blob.
+func hostNote(p registry.Progress) (string, bool) {
+	return p.Host + ": " + p.Note, p.Descriptor.Digest == "" && p.Note != ""
 }
 
 func (r *row) transfer(d digest.Digest) *transfer {

@@ -145,6 +145,12 @@ func (d *ttyDisplay) end(r *row, err error) {
 func (d *ttyDisplay) transfer(p registry.Progress) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if text, ok := hostNote(p); ok {
+		if r := d.rows.of(p); r != nil {
+			r.status = sanitizeLine(text)
+		}
+		return
+	}
 	d.rows.transfer(p)
 }
 
