@@ -7,7 +7,7 @@ func commands() []*command {
 		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), logsDescription(), resolveDescription(), existsDescription(),
 		lsDescription(), catDescription(), diffDescription(), verifyDescription(), mountDescription(), umountDescription(),
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(), dfDescription(),
-		pullDescription(), pushDescription(), loginDescription(), logoutDescription(),
+		pullDescription(), pushDescription(), copyDescription(), loginDescription(), logoutDescription(), registryDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),
 		mutateDescription(), rebaseDescription(), manifestDescription(), layerDescription(), fsckDescription(), versionDescription(), helpDescription(),
 	}

@@ -19,13 +19,15 @@ var topics = []struct {
 	{"dockerfile", writeReference},
 	{"checks", writeChecks},
 	{"exit-codes", writeExitCodes},
+	{"registries", writeRegistries},
 }
 
 func helpDescription() *command {
 	return &command{
-		name: "help", args: "[VERB... | INSTRUCTION | dockerfile | checks | exit-codes]",
+		name: "help", args: "[VERB... | INSTRUCTION | dockerfile | checks | registries | exit-codes]",
 		short: "explain a verb, a Dockerfile instruction or a topic",
-		long:  "Prints the overview, the help of one verb, one instruction of Dockerfiles or all of them, the rules of lint, or the table of exit codes.",
+		long: "Prints the overview, the help of one verb, one instruction of Dockerfiles or all of them, the rules of lint, where registries and " +
+			"credentials are configured, or the table of exit codes.",
 		examples: []example{
 			{"ocibuild help build", "all flags of build"},
 			{"ocibuild help dockerfile", "the instructions of a Dockerfile and their flags"},
@@ -115,7 +117,8 @@ func writeOverview(w io.Writer) error {
 		"\nMore:\n" +
 		"  ocibuild help VERB                explain a verb\n" +
 		"  ocibuild help dockerfile          the instructions of a Dockerfile; ocibuild help COPY, for one\n" +
-		"  ocibuild help checks, exit-codes  what lint finds, how ocibuild ends\n")
+		"  ocibuild help checks, exit-codes  what lint finds, how ocibuild ends\n" +
+		"  ocibuild help registries          mirrors, certificates and credentials\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -63,6 +63,15 @@ func (c *loginCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
+// parseRegistryHost reads the host of a registry.
+func parseRegistryHost(arg string) (string, error) {
+	host := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(arg, "https://"), "http://"), "/")
+	if host == "" || strings.ContainsAny(host, "/ @?#") {
+		return "", &usageError{msg: fmt.Sprintf("%q is not the host of a registry", arg), hint: "write it as ghcr.io or localhost:5000"}
+	}
+	return host, nil
+}
+
 // loginHost reads the argument of login and logout.
 func loginHost(args []string) (string, error) {
 	if len(args) == 0 {

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/spf13/pflag"
+)
+
+type registryRmCommand struct {
+	refs     []image.Ref
+	force    bool
+	insecure []string
+}
+
+func registryRmDescription() *command {
+	return &command{
+		name: "registry rm", args: "REF...", short: "delete tags and manifests at a registry",
+		long: "Deletes a tag, or with NAME@DIGEST a manifest and all its tags. Registries that delete manifests only, as docker-registry does, " +
+			"lose the manifest of a tag if no other tag has it, or with --force. Space comes back when the registry collects its garbage. A registry " +
+			"may have to be set up for it: docker-registry wants REGISTRY_STORAGE_DELETE_ENABLED=true.",
+		examples: []example{
+			{"ocibuild registry rm ghcr.io/me/app:rc1", ""},
+			{"ocibuild registry rm $(ocibuild registry resolve ghcr.io/me/app:old)", "the manifest, whatever its tags"},
+		},
+		make: func() verb { return &registryRmCommand{} },
+	}
+}
+
+func (c *registryRmCommand) Flags(fs *pflag.FlagSet) {
+	fs.BoolVarP(&c.force, "force", "f", false, "delete the other tags of the image too where a tag cannot be deleted alone")
+	insecureFlag(fs, &c.insecure)
+}
+
+func (c *registryRmCommand) Check(_ *stdio, args []string) error {
+	if err := count(args, 1, -1, "a REF"); err != nil {
+		return err
+	}
+	for _, arg := range args {
+		ref, err := parseRef(arg)
+		if err != nil {
+			return err
+		}
+		if ref.Tag() == "" && ref.Digest() == "" {
+			return &usageError{msg: arg + ": what is to be deleted needs a tag or a digest", hint: "`ocibuild registry tags " + arg + "` lists the tags"}
+		}
+		c.refs = append(c.refs, ref)
+	}
+	return nil
+}
+
+func (c *registryRmCommand) Run(ctx context.Context, s *session) error {
+	client := s.client(c.insecure, noDisplay{})
+	for _, ref := range c.refs {
+		gone, err := client.Delete(ctx, repository(ref), remoteReference(ref), c.force)
+		if err != nil {
+			return err
+		}
+		if gone.Tag != "" {
+			fmt.Fprintf(s.out, "Untagged: %s:%s\n", repositoryName(ref), gone.Tag)
+		}
+		if gone.Digest != "" {
+			fmt.Fprintf(s.out, "Deleted: %s@%s\n", repositoryName(ref), gone.Digest)
+		}
+	}
+	return nil
+}
