@@ -31,12 +31,17 @@ type jsonEvent struct {
 	Text string `json:"text,omitempty"`
 	// Rule and URL are of a warning: the rule that found it, and where more is
 	// written.
-	Rule    string   `json:"rule,omitempty"`
-	URL     string   `json:"url,omitempty"`
-	Current int64    `json:"current,omitempty"`
-	Total   int64    `json:"total,omitempty"`
-	Cached  bool     `json:"cached,omitempty"`
-	Seconds *float64 `json:"seconds,omitempty"`
+	Rule    string `json:"rule,omitempty"`
+	URL     string `json:"url,omitempty"`
+	Current int64  `json:"current,omitempty"`
+	Total   int64  `json:"total,omitempty"`
+	// Rate and SecondsLeft are of a transfer, All of all that move for the same
+	// repository.
+	Rate        int64       `json:"bytes_per_second,omitempty"`
+	SecondsLeft *float64    `json:"seconds_left,omitempty"`
+	All         *jsonAmount `json:"all,omitempty"`
+	Cached      bool        `json:"cached,omitempty"`
+	Seconds     *float64    `json:"seconds,omitempty"`
 	// What the commands of a finished step took of the machine.
 	CPU      *float64 `json:"cpu_seconds,omitempty"`
 	Memory   int64    `json:"peak_memory,omitempty"`
@@ -99,10 +104,15 @@ func (d *jsonDisplay) event(e build.Event) {
 
 func (d *jsonDisplay) begin(name, repo string) *row {
 	d.write(jsonEvent{Event: string(build.Started), Name: name, Repo: repo})
-	return &row{name: name, repo: repo, start: time.Now()}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rows.add(name, repo, time.Now())
 }
 
 func (d *jsonDisplay) end(r *row, err error) {
+	d.mu.Lock()
+	d.rows.remove(r)
+	d.mu.Unlock()
 	s := time.Since(r.start).Seconds()
 	e := jsonEvent{Event: string(build.Finished), Name: r.name, Repo: r.repo, Seconds: &s}
 	if err != nil {
@@ -116,10 +126,17 @@ func (d *jsonDisplay) status(r *row, text string, done, total int64) {
 }
 
 func (d *jsonDisplay) transfer(p registry.Progress) {
-	d.write(jsonEvent{
+	e := jsonEvent{
 		Event: "transfer", Repo: p.Host + "/" + p.Repo, Digest: p.Descriptor.Digest.String(),
 		Current: p.Offset, Total: p.Total, Text: p.Note, Done: p.Done,
-	})
+	}
+	d.mu.Lock()
+	if r, t := d.rows.transfer(p, time.Now()); r != nil && t.moves() {
+		one, all := t.event(), r.all.event()
+		e.Rate, e.SecondsLeft, e.All = one.Rate, one.SecondsLeft, &all
+	}
+	d.mu.Unlock()
+	d.write(e)
 }
 
 func (d *jsonDisplay) close() {}

@@ -106,11 +106,11 @@ func (d *plainDisplay) transfer(p registry.Progress) {
 		}
 		return
 	}
-	r, t := d.rows.transfer(p)
+	now := d.now()
+	r, t := d.rows.transfer(p, now)
 	if r == nil {
 		return
 	}
-	now := d.now()
 	if t.told.IsZero() {
 		t.told = now // most are over before there is something to tell
 	}
@@ -119,11 +119,15 @@ func (d *plainDisplay) transfer(p registry.Progress) {
 	}
 	t.told = now
 	d.line(r, transferText(t))
+	if !t.done && r.moving() > 1 && now.Sub(r.told) >= transferInterval {
+		r.told = now
+		d.line(r, "in all "+r.all.text())
+	}
 }
 
 func (d *plainDisplay) close() {}
 
-// transferText words a transfer: "sha256:0123456789ab pulling 1.2MB / 3.4MB".
+// transferText words a transfer: "sha256:0123456789ab pulling 1.2MB / 3.4MB 1MB/s 2s left".
 func transferText(t *transfer) string {
 	id := shortDigest(t.digest)
 	switch {
@@ -131,8 +135,6 @@ func transferText(t *transfer) string {
 		return id + " " + t.note
 	case t.done:
 		return fmt.Sprintf("%s %s %s done", id, t.note, humanSize(t.total))
-	case t.total > 0:
-		return fmt.Sprintf("%s %s %s / %s", id, t.note, humanSize(t.offset), humanSize(t.total))
 	}
-	return fmt.Sprintf("%s %s %s", id, t.note, humanSize(t.offset))
+	return fmt.Sprintf("%s %s %s", id, t.note, t.text())
 }

@@ -58,15 +58,22 @@ type row struct {
 	tail      []string
 	status    string
 	transfers []*transfer
+	all       amount // what its transfers come to, without what was there already
+	told      time.Time
 }
 
 // transfer is one blob on the way.
 type transfer struct {
-	digest        digest.Digest
-	offset, total int64
-	note          string
-	done          bool
-	told          time.Time
+	amount
+	digest digest.Digest
+	note   string
+	done   bool
+	told   time.Time
+}
+
+// moves says that bytes of it have moved, or will.
+func (t *transfer) moves() bool {
+	return t.note == registry.NotePulling || t.note == registry.NotePushing || t.note == registry.NoteWaiting
 }
 
 // rows holds what is under way.
@@ -104,7 +111,7 @@ func (rs *rows) remove(r *row) {
 }
 
 // transfer records a transfer at the row of its repository, else at the newest.
-func (rs *rows) transfer(p registry.Progress) (*row, *transfer) {
+func (rs *rows) transfer(p registry.Progress, now time.Time) (*row, *transfer) {
 	at := rs.of(p)
 	if at == nil {
 		return nil, nil
@@ -117,6 +124,10 @@ func (rs *rows) transfer(p registry.Progress) (*row, *transfer) {
 	if p.Note != "" {
 		t.note = sanitizeText(p.Note)
 	}
+	if t.note != registry.NoteWaiting {
+		t.rate.add(now, t.offset)
+	}
+	at.sum(now)
 	return at, t
 }
 
@@ -136,6 +147,29 @@ func (rs *rows) of(p registry.Progress) *row {
 // hostNote is what a report says of a host, and not of a blob.
 func hostNote(p registry.Progress) (string, bool) {
 	return p.Host + ": " + p.Note, p.Descriptor.Digest == "" && p.Note != ""
+}
+
+// sum adds the transfers up.
+func (r *row) sum(now time.Time) {
+	r.all.offset, r.all.total = 0, 0
+	for _, t := range r.transfers {
+		if t.moves() {
+			r.all.offset += t.offset
+			r.all.total += t.total
+		}
+	}
+	r.all.rate.add(now, r.all.offset)
+}
+
+// moving counts the transfers that are not done.
+func (r *row) moving() int {
+	n := 0
+	for _, t := range r.transfers {
+		if !t.done && t.moves() {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *row) transfer(d digest.Digest) *transfer {

@@ -74,7 +74,7 @@ func TestPlainDisplay(t *testing.T) {
 	}
 	d.close()
 	want := fmt.Sprintf(`#1 pull docker.io/library/busybox:1
-#1 %[1]s pulling 600kB / 1MB
+#1 %[1]s pulling 600kB / 1MB 16.7kB/s 24s left
 #1 %[1]s pulling 1MB done
 #1 DONE 6.0s
 

@@ -151,7 +151,7 @@ func (d *ttyDisplay) transfer(p registry.Progress) {
 		}
 		return
 	}
-	d.rows.transfer(p)
+	d.rows.transfer(p, d.now())
 }
 
 // screen is the size to draw for.
@@ -217,8 +217,13 @@ func (d *ttyDisplay) block(width, height int) []string {
 	lines := []string{aligned(fmt.Sprintf("[+] %d/%d", d.done, d.total), seconds(now.Sub(d.start)), width)}
 	room := height - 2 - len(d.rows.live)
 	for _, r := range d.rows.live {
-		lines = append(lines, aligned(" => "+r.name, seconds(now.Sub(r.start)), width))
-		detail := r.detail(max(0, min(room, tailLines)))
+		r.sum(now)
+		right := seconds(now.Sub(r.start))
+		if r.moving() > 1 {
+			right = r.all.text() + "  " + right
+		}
+		lines = append(lines, aligned(" => "+r.name, right, width))
+		detail := r.detail(now, max(0, min(room, tailLines)))
 		room -= len(detail)
 		for _, l := range detail {
 			lines = append(lines, clip(" => => "+l, width))
@@ -229,10 +234,11 @@ func (d *ttyDisplay) block(width, height int) []string {
 
 // detail gives at most n lines below a row: transfers under way, else status
 // and output.
-func (r *row) detail(n int) []string {
+func (r *row) detail(now time.Time, n int) []string {
 	var out []string
 	for _, t := range r.transfers {
-		if !t.done {
+		if !t.done && t.note != registry.NoteWaiting {
+			t.rate.add(now, t.offset) // one that has stopped gets slower
 			out = append(out, transferText(t))
 		}
 	}
