@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
@@ -20,7 +19,7 @@ type pullCommand struct {
 	all       bool
 	allTags   bool
 	referrers bool
-	quiet     bool
+	show      progressFlag
 	policy    string
 	insecure  []string
 }
@@ -51,7 +50,7 @@ func (c *pullCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "fetch all tags of the repository")
 	fs.BoolVar(&c.referrers, "referrers", false, "fetch the artifacts that are about the image too: signatures, bills of materials and the like")
 	fs.StringVar(&c.policy, "policy", string(build.PullAlways), "ask the registry `always`, missing (if the store has no such image), newer (and mind it not if there is no answer) or never")
-	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
+	c.show.declare(fs)
 	insecureFlag(fs, &c.insecure)
 }
 
@@ -68,7 +67,10 @@ func (c *pullCommand) Check(_ *stdio, args []string) error {
 		return usagef("--all-tags is about a repository: leave the tag of %s out", args[0])
 	}
 	if !slices.Contains(pullPolicies, c.policy) {
-		return usagef("--policy=%s: want %s", c.policy, strings.Join(pullPolicies, ", "))
+		return oneOf("--policy", c.policy, pullPolicies)
+	}
+	if err := c.show.check(); err != nil {
+		return err
 	}
 	if c.policy != string(build.PullAlways) && (c.all || c.allTags || c.referrers) {
 		return usagef("--policy=%s is about one image: it goes with none of --all-platforms, --all-tags and --referrers", c.policy)
@@ -84,13 +86,13 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	s.keeper.silent = c.quiet
+	s.keeper.silent = c.show.quiet
 	lease, err := st.Lease(ctx)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	show := newDisplay(c.progress(), s.stdio)
+	show := newDisplay(c.show.mode, s.stdio)
 	b := &bases{store: st, client: s.client(c.insecure, show), show: show}
 	s.bring.use(b.client, show)
 	refs, err := c.refs(ctx, b)
@@ -104,14 +106,14 @@ func (c *pullCommand) Run(ctx context.Context, s *session) error {
 	}
 	show.close()
 	for i, desc := range pulled {
-		if !c.all && !c.quiet {
+		if !c.all && !c.show.quiet {
 			warnPlatform(ctx, s, st, refs[i], desc, c.platforms.want)
 		}
 		if _, err := fmt.Fprintln(s.out, refs[i]); err != nil {
 			return err
 		}
 	}
-	return err
+	return failed(ctx, show, err)
 }
 
 // pullPolicies are the values of --policy.
@@ -186,11 +188,4 @@ func warnPlatform(ctx context.Context, s *session, st *image.Store, ref image.Re
 			fmt.Fprintln(s.err, "warning: "+other)
 		}
 	}
-}
-
-func (c *pullCommand) progress() string {
-	if c.quiet {
-		return "quiet"
-	}
-	return "auto"
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ type pushCommand struct {
 	all      bool
 	allTags  bool
 	about    bool
-	quiet    bool
+	show     progressFlag
 	insecure []string
 
 	compression compressionFlags
@@ -50,7 +51,7 @@ func (c *pushCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "send all tags of the repository that the store has")
 	fs.BoolVar(&c.about, "referrers", false, "send the artifacts of the store that are about the image too")
 	c.compression.declare(fs, "gzip", "others leave as they are")
-	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
+	c.show.declare(fs)
 	insecureFlag(fs, &c.insecure)
 }
 
@@ -65,7 +66,7 @@ func (c *pushCommand) Check(_ *stdio, args []string) error {
 	if c.ref, err = parseNewRef(args[0]); err != nil {
 		return err
 	}
-	if err := c.compression.check("--compression"); err != nil {
+	if err := errors.Join(c.compression.check("--compression"), c.show.check()); err != nil {
 		return err
 	}
 	if c.all && c.platform.text != "" {
@@ -83,17 +84,13 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	if err != nil {
 		return missingImage(c.ref.Familiar(), err)
 	}
-	s.keeper.silent = c.quiet
+	s.keeper.silent = c.show.quiet
 	lease, err := st.Lease(ctx)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	mode := "auto"
-	if c.quiet {
-		mode = "quiet"
-	}
-	show := newDisplay(mode, s.stdio)
+	show := newDisplay(c.show.mode, s.stdio)
 	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all, how: c.compression.how}
 	s.bring.use(p.client, show)
 	var done []registry.Pushed
@@ -113,7 +110,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return err
+	return failed(ctx, show, err)
 }
 
 // images are what is to be pushed, of an index for one platform that image.
