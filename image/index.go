@@ -176,7 +176,7 @@ func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error
 	if err != nil {
 		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
 	}
-	if err := needs.sync(ctx, s); err != nil {
+	if err := errors.Join(needs.sync(ctx, s), s.allow(ctx)); err != nil {
 		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
 	}
 	err = s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
@@ -202,7 +202,7 @@ func (s *Store) Keep(ctx context.Context, desc ocispec.Descriptor) error {
 func (s *Store) keep(ctx context.Context, desc ocispec.Descriptor, earlier digest.Digest) error {
 	needs, err := s.useAll(ctx, desc)
 	if err == nil {
-		err = needs.sync(ctx, s)
+		err = errors.Join(needs.sync(ctx, s), s.allow(ctx))
 	}
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", desc.Digest, err)

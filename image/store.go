@@ -34,6 +34,7 @@ type Store struct {
 	queue  lockQueue
 	opened time.Time
 	remote Remote // nil: what is elsewhere stays there
+	guard  func(context.Context) error
 }
 
 // Open opens the store at root and creates it when it is not there. A
@@ -100,6 +101,18 @@ func open(root string, d disk) (*Store, error) {
 		return nil, s.explain("open store "+s.root, err)
 	}
 	return s, nil
+}
+
+// SetGuard lets guard refuse new entries of the table: Tag, Keep and all that is made
+// of them fail with its error. It is called before the store is used.
+func (s *Store) SetGuard(guard func(context.Context) error) { s.guard = guard }
+
+// allow asks the guard.
+func (s *Store) allow(ctx context.Context) error {
+	if s.guard == nil {
+		return nil
+	}
+	return s.guard(ctx)
 }
 
 // Root is the directory the store is in.

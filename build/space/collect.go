@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -153,19 +154,26 @@ const (
 type Keeper struct {
 	space Space
 	limit int64
+	full  func(Collected)
 	stop  context.CancelFunc
 	ended chan struct{}
 
+	mu          sync.Mutex
 	total, free int64 // of the store and of its file system, when they were last looked at
 	wake        time.Time
 }
 
-// Keep starts to watch. The caller ends it with Close.
-func (s Space) Keep(ctx context.Context, limit int64) *Keeper { return s.keep(ctx, limit, keepTick) }
+// Keep makes room in a store that takes more than limit, and watches it from then
+// on. full is called when no more can be freed than leaves it too large: whatever
+// fills the store has to end then. The caller ends the watch with Close.
+func (s Space) Keep(ctx context.Context, limit int64, full func(Collected)) *Keeper {
+	return s.keep(ctx, limit, full, keepTick)
+}
 
-func (s Space) keep(ctx context.Context, limit int64, tick time.Duration) *Keeper {
+func (s Space) keep(ctx context.Context, limit int64, full func(Collected), tick time.Duration) *Keeper {
 	ctx, stop := context.WithCancel(ctx)
-	k := &Keeper{space: s, limit: limit, stop: stop, ended: make(chan struct{})}
+	k := &Keeper{space: s, limit: limit, full: full, stop: stop, ended: make(chan struct{})}
+	k.Look(ctx)
 	go k.watch(ctx, tick)
 	return k
 }
@@ -179,7 +187,6 @@ func (k *Keeper) Close() {
 // watch does what it can: the collection at the end tells of errors.
 func (k *Keeper) watch(ctx context.Context, tick time.Duration) {
 	defer close(k.ended)
-	k.look(ctx)
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
@@ -189,7 +196,7 @@ func (k *Keeper) watch(ctx context.Context, tick time.Duration) {
 		case <-t.C:
 		}
 		if k.due() {
-			k.look(ctx)
+			k.Look(ctx)
 		}
 	}
 }
@@ -198,6 +205,8 @@ func (k *Keeper) watch(ctx context.Context, tick time.Duration) {
 // the file system is quick to ask for and sees whatever is written, by whomever; what
 // others delete there hides it, so the store itself is looked at from time to time.
 func (k *Keeper) due() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	free, err := k.space.Free()
 	if err == nil && k.total <= k.limit && k.total+k.free-free > k.limit {
 		return true
@@ -205,8 +214,11 @@ func (k *Keeper) due() bool {
 	return !time.Now().Before(k.wake)
 }
 
-// look measures the store, and collects if that is more than the limit.
-func (k *Keeper) look(ctx context.Context) {
+// Look measures the store, and collects if that is more than the limit. It is called
+// before a name is given to what would go without one.
+func (k *Keeper) Look(ctx context.Context) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	began := time.Now()
 	if free, err := k.space.Free(); err == nil {
 		k.free = free
@@ -215,12 +227,21 @@ func (k *Keeper) look(ctx context.Context) {
 		k.total = total
 	}
 	if k.total > k.limit {
-		if done, err := k.space.Collect(ctx, k.limit); err == nil {
-			k.total = done.After
-		}
-		if free, err := k.space.Free(); err == nil {
-			k.free = free
-		}
+		k.collect(ctx)
 	}
 	k.wake = time.Now().Add(max(keepPause, keepShare*time.Since(began)))
+}
+
+func (k *Keeper) collect(ctx context.Context) {
+	done, err := k.space.Collect(ctx, k.limit)
+	if err != nil {
+		return
+	}
+	k.total = done.After
+	if free, err := k.space.Free(); err == nil {
+		k.free = free
+	}
+	if !done.Fits() {
+		k.full(done)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -136,7 +137,7 @@ func TestKeeperCollectsMeanwhile(t *testing.T) {
 	lease, err := f.Images.Lease(t.Context())
 	f.check(err)
 	defer lease.Release()
-	k := f.keep(t.Context(), limit, time.Millisecond)
+	k := f.keep(t.Context(), limit, func(c Collected) { t.Errorf("%+v", c) }, time.Millisecond)
 	defer k.Close()
 	f.check(os.WriteFile(f.path("ingest/tmp-1"), make([]byte, 512<<10), 0o644))
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -152,11 +153,36 @@ func TestKeeperCollectsMeanwhile(t *testing.T) {
 
 func TestKeeperEnds(t *testing.T) {
 	f := newFixture(t)
-	f.keep(t.Context(), 0, time.Millisecond).Close()
+	ignore := func(Collected) {}
+	f.keep(t.Context(), 0, ignore, time.Millisecond).Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f.Keep(ctx, 0).Close()
+	f.Keep(ctx, 0, ignore).Close()
 	if _, err := f.Collect(ctx, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestKeeperSaysThatTheStoreIsFull(t *testing.T) {
+	f := newFixture(t)
+	f.image("app:v1", nil, f.layer("a", 64))
+	f.snapshot("old", 256)
+	limit := f.measure() - 192<<10 // without the unpacked layer there is room
+	lease, err := f.Images.Lease(t.Context())
+	f.check(err)
+	defer lease.Release()
+	full := make(chan Collected, 100)
+	k := f.keep(t.Context(), limit, func(c Collected) { full <- c }, time.Millisecond)
+	defer k.Close()
+	if len(full) > 0 || strings.Contains(f.left(), "snapshot") {
+		t.Fatalf("room was not made: %s", f.left())
+	}
+	f.check(os.WriteFile(f.path("ingest/tmp-1"), make([]byte, 512<<10), 0o644))
+	k.Look(t.Context())
+	if c := <-full; c.Fits() || c.Held.InUse < 512<<10 || c.Held.Named < 64<<10 {
+		t.Errorf("%+v", c)
+	}
+	if got := f.left(); got != "image app:v1; 3 blobs" {
+		t.Error(got)
 	}
 }

@@ -18,6 +18,10 @@
 // whose blobs stay in any case would give back its own few bytes only, so these come
 // last.
 //
+// A limit is a ceiling. A Keeper makes room before a program fills the store, while
+// it does, and before it names what it has made; where names and running builds
+// leave none, it says so, and the program ends.
+//
 // The package imports the store's three parts (images, cache, snapshots) and knows
 // no Dockerfile.
 package space

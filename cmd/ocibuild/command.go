@@ -201,7 +201,7 @@ func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
 		fs.StringVar(&g.isolation, "isolation", "", "run steps at this `LEVEL`: auto, root, rootless, rootless-single or none (default $OCIBUILD_ISOLATION, or auto)")
 	}
 	if cmd.grows {
-		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes (default $"+limitVariable+", the store's config file, or none)")
+		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes, and what has no room then ends (default $"+limitVariable+", the store's config file, or none)")
 	}
 	fs.StringVar(&g.root, "root", "", "keep images and the build cache in this `DIR` (default $OCIBUILD_ROOT, /var/lib/ocibuild for root, ~/.local/share/ocibuild for others)")
 	return fs

@@ -111,43 +111,67 @@ type keeper struct {
 // keep protects the image that a verb has made, though no name leads to it.
 func (s *session) keep(d digest.Digest) { s.keeper.protect = append(s.keeper.protect, d) }
 
-// startKeeper begins to watch the store that has been opened.
-func (s *session) startKeeper(ctx context.Context) error {
+// startKeeper makes room in the store that has been opened, and begins to watch it.
+// When what fills it leaves no room, stop ends the verb.
+func (s *session) startKeeper(ctx context.Context, stop context.CancelCauseFunc) error {
 	if !s.keeper.limit.set() || s.keeper.watch != nil {
 		return nil
 	}
 	sp, err := s.space()
-	if err == nil {
-		s.keeper.watch = sp.Keep(ctx, s.keeper.limit.bytes)
+	if err != nil {
+		return err
 	}
-	return err
+	watch := sp.Keep(ctx, s.keeper.limit.bytes, func(c space.Collected) { stop(s.keeper.excess(c)) })
+	s.keeper.watch = watch
+	s.opened.SetGuard(func(ctx context.Context) error {
+		watch.Look(ctx)
+		return context.Cause(ctx)
+	})
+	return context.Cause(ctx)
 }
 
-// endKeeper collects what makes the store too large, and tells of it. What goes
-// wrong here is no failure of the verb.
-func (s *session) endKeeper(ctx context.Context) {
+// fullError says that there is no room below the store's limit.
+type fullError struct{ storeError }
+
+// Unwrap makes it a storeError.
+func (e *fullError) Unwrap() error { return &e.storeError }
+
+// excess words why the store is larger than it may be.
+func (k *keeper) excess(c space.Collected) error {
+	return &fullError{storeError{
+		msg: fmt.Sprintf("the store may take %s (%s) and takes %s, of which no more can be freed: %s",
+			humanSize(c.Limit), k.limit.from, humanSize(c.After), wordHeld(c.Held)),
+		hint: "remove images with `ocibuild rmi` (`ocibuild df -v` tells what they take), or allow more with --" + limitFlag,
+	}}
+}
+
+// endKeeper collects what makes the store too large, and tells of it.
+func (s *session) endKeeper(ctx context.Context) error {
 	if s.keeper.watch == nil {
-		return
+		return nil
 	}
 	s.keeper.watch.Close()
-	if ctx.Err() != nil {
-		return // the next build does it
+	var full *fullError
+	stopped := errors.As(context.Cause(ctx), &full)
+	if ctx.Err() != nil && !stopped {
+		return nil // the next build does it
 	}
 	sp, err := s.space()
 	var done space.Collected
 	if err == nil {
-		done, err = sp.Collect(ctx, s.keeper.limit.bytes, s.keeper.protect...)
+		done, err = sp.Collect(context.WithoutCancel(ctx), s.keeper.limit.bytes, s.keeper.protect...)
 	}
 	switch {
+	case stopped:
 	case err != nil:
 		s.keeper.tell(s, true, fmt.Sprintf("the store was not kept below %s: %s", humanSize(s.keeper.limit.bytes), message(err)))
 	case !done.Fits():
-		s.keeper.tell(s, true, fmt.Sprintf("the store takes %s, more than the %s of %s: %s",
-			humanSize(done.After), humanSize(done.Limit), s.keeper.limit.from, wordHeld(done.Held)))
+		return s.keeper.excess(done)
 	case done.Report.Bytes > 0:
 		s.keeper.tell(s, false, fmt.Sprintf("freed %s of what was not used for longest: the store takes %s of %s",
 			humanSize(done.Report.Bytes), humanSize(done.After), humanSize(done.Limit)))
 	}
+	return nil
 }
 
 func (k *keeper) tell(s *session, warning bool, text string) {

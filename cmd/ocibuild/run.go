@@ -39,16 +39,29 @@ func run(args []string, io *stdio) int {
 	}
 	ctx, stop := untilSignal(context.Background(), os.Exit)
 	defer stop()
-	s.onOpen = func() error { return s.startKeeper(ctx) }
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.onOpen = func() error { return s.startKeeper(ctx, cancel) }
 	err = inv.verb.Run(ctx, s)
-	s.endKeeper(ctx)
-	if cause := context.Cause(ctx); cause != nil && err != nil {
-		err = cause
+	if full := s.endKeeper(ctx); err == nil {
+		err = full
 	}
+	err = ended(ctx, err)
 	if cerr := s.close(); err == nil {
 		err = cerr
 	}
 	return report(io, err)
+}
+
+// ended gives what has ended a verb that was cut short, unless it was told already.
+func ended(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	var quiet *exitError
+	var full *fullError
+	if err == nil || cause == nil || errors.As(err, &quiet) && errors.As(cause, &full) {
+		return err
+	}
+	return cause
 }
 
 // enter moves an ordinary user into a user namespace. There the whole program
