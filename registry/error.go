@@ -263,6 +263,10 @@ func (j job) transportError(ctx context.Context, err error) error {
 		e.Status = http.StatusUnauthorized
 		e.Message = "the registry wants a user name and a password"
 		e.Hint = j.statusHint(e)
+	case strings.Contains(err.Error(), "missing username or password for basic auth"): // oras exports no sentinel for it
+		e.Status = http.StatusUnauthorized
+		e.Message = "the registry wants a user name and a password, and what is stored is a token"
+		e.Hint = j.statusHint(e)
 	default:
 		e.Err, e.Hint = j.c.redacted(withoutURL(err)), j.networkHint(err)
 	}
@@ -275,6 +279,7 @@ func (j job) networkHint(err error) string {
 		dns   *net.DNSError
 		cert  *tls.CertificateVerificationError
 		noTLS tls.RecordHeaderError
+		alert *net.OpError
 	)
 	host := nameHost(j.repo.Host)
 	if j.at != "" {
@@ -285,6 +290,8 @@ func (j job) networkHint(err error) string {
 		return "check the host's name and the network"
 	case errors.As(err, &cert):
 		return "put its authority into certs.d/" + host + "/ca.crt below ~/.config/docker or /etc/docker, or pass --insecure " + host
+	case errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Error(), "certificate"):
+		return "it wants to see a certificate of ours: put client.cert and client.key into certs.d/" + host + " below ~/.config/docker or /etc/docker"
 	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return "if it speaks plain http, pass --insecure " + host
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -65,6 +65,9 @@ func (c *loginCommand) Check(_ *stdio, args []string) error {
 
 // parseRegistryHost reads the host of a registry.
 func parseRegistryHost(arg string) (string, error) {
+	if _, err := withoutUser(arg); err != nil {
+		return "", err
+	}
 	host := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(arg, "https://"), "http://"), "/")
 	if host == "" || strings.ContainsAny(host, "/ @?#") {
 		return "", &usageError{msg: fmt.Sprintf("%q is not the host of a registry", arg), hint: "write it as ghcr.io or localhost:5000"}
@@ -76,6 +79,9 @@ func parseRegistryHost(arg string) (string, error) {
 func loginHost(args []string) (string, error) {
 	if len(args) == 0 {
 		return defaultHost, nil
+	}
+	if _, err := withoutUser(args[0]); err != nil {
+		return "", err
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(args[0], "https://"), "http://"), "/")
 	if host == "" || strings.HasPrefix(host, "/") || strings.ContainsAny(host, " @?#") {

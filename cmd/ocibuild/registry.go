@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/ocibuild/ocibuild/image"
 )
 
@@ -32,6 +34,9 @@ func parseRemote(args []string) ([]image.Ref, error) {
 // parseRepository reads the name of a repository, which has no tag.
 func parseRepository(arg string) (image.Ref, error) {
 	ref, err := parseRef(arg)
+	if err == nil && !strings.Contains(arg, "/") && strings.Contains(arg, ".") {
+		return ref, &usageError{msg: arg + ": a repository is wanted, not a host", hint: "`ocibuild registry catalog " + arg + "` lists its repositories"}
+	}
 	if err == nil && (ref.Tag() != "" || ref.Digest() != "") {
 		err = &usageError{msg: arg + ": a repository is wanted", hint: "leave the tag out: " + repositoryName(ref)}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image/imagetest"
@@ -41,7 +39,8 @@ func TestMain(m *testing.M) {
 //	exits CODE PROGRAM ...   run a program and want an exit code
 //	signal SIG CODE TEXT PROGRAM ...
 //	                         run a program, send SIG when it has printed TEXT, and want an exit code
-//	registry [HTPASSWD]      start a registry on $REGISTRY; skips when none is installed
+//	registry [FLAGS] [HTPASSWD]
+//	                         start a registry on $REGISTRY; skips when none is installed (see cmdRegistry)
 //	asuser PROGRAM ...       run a program as an ordinary user; skips when there is none
 //	web DIR                  start a web server on $WEB (see cmdWeb)
 //	commit DIR [TAG]         commit everything in a git repository, $COMMIT; skips without git
@@ -300,43 +299,6 @@ func cmdTogether(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("process %d: %v\n%s", i+1, errs[i], &outs[i])
 		}
 	}
-}
-
-func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	if _, err := exec.LookPath("docker-registry"); err != nil {
-		skip(ts, "docker-registry is not installed")
-	}
-	auth := ""
-	if len(args) > 0 {
-		auth = fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", ts.MkAbs(args[0]))
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	addr := l.Addr().String()
-	ts.Check(l.Close())
-	config := ts.MkAbs(fmt.Sprintf("registry-%s.yml", strings.ReplaceAll(addr, ":", "-")))
-	text := fmt.Sprintf("version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: %s.d\n  delete:\n    enabled: true\nhttp:\n  addr: %s\n%s", config, addr, auth)
-	ts.Check(os.WriteFile(config, []byte(text), 0o644))
-	c := scriptProcess(ts, "docker-registry", "serve", config)
-	var log bytes.Buffer
-	c.Stdout, c.Stderr = &log, &log
-	ts.Check(c.Start())
-	ended := make(chan struct{})
-	go func() { _ = c.Wait(); close(ended) }()
-	ts.Defer(func() { _ = c.Process.Kill(); <-ended })
-	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = conn.Close()
-			break
-		}
-		select {
-		case <-ended:
-			ts.Fatalf("the registry ended: %s", &log)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	ts.Setenv("REGISTRY", addr)
 }
 
 // ordinaryUser finds a user for asuser: this one, or any with a home.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/ocibuild/ocibuild/build/space"
 	"github.com/ocibuild/ocibuild/cache"
@@ -147,11 +148,25 @@ func (s *session) close() error {
 
 // parseRef reads a reference from the command line.
 func parseRef(text string) (image.Ref, error) {
+	if _, err := withoutUser(text); err != nil {
+		return image.Ref{}, err
+	}
 	ref, err := image.ParseRef(text)
 	if err != nil {
 		return ref, &usageError{msg: err.Error(), hint: "a name looks like app:v1, or registry.example.org/team/app:v1"}
 	}
 	return ref, nil
+}
+
+// withoutUser refuses a user and a password before a host, and does not repeat
+// them.
+func withoutUser(text string) (string, error) {
+	i := strings.LastIndexByte(text, '@')
+	if i < 0 || strings.Count(text[:i], ":") == 0 || strings.HasPrefix(text[i:], "@sha") {
+		return text, nil
+	}
+	host, _, _ := strings.Cut(text[i+1:], "/")
+	return "", &usageError{msg: "..." + text[i:] + ": a user and a password do not belong here", hint: "`ocibuild login " + host + "` keeps them"}
 }
 
 // parseNewRef reads a reference that is to be given to an image: one with a
