@@ -31,6 +31,24 @@ func program(t *testing.T, name string) string {
 // startRegistry runs Debian's docker-registry on a free loopback port and returns its host. With a user it wants a password.
 func startRegistry(t *testing.T, user, password string) string {
 	t.Helper()
+	if user == "" {
+		return startRegistryWith(t, "")
+	}
+	program(t, "docker-registry")
+	out, err := exec.Command(program(t, "htpasswd"), "-Bbn", user, password).Output()
+	if err != nil {
+		t.Fatalf("run htpasswd: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(file, out, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startRegistryWith(t, "auth:\n  htpasswd:\n    realm: test\n    path: "+file+"\n")
+}
+
+// startRegistryWith runs it with more in its configuration.
+func startRegistryWith(t *testing.T, more string) string {
+	t.Helper()
 	bin, dir := program(t, "docker-registry"), t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,17 +56,7 @@ func startRegistry(t *testing.T, user, password string) string {
 	}
 	host := l.Addr().String()
 	l.Close()
-	config := fmt.Sprintf("version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s/data\nhttp:\n  addr: %s\n", dir, host)
-	if user != "" {
-		out, err := exec.Command(program(t, "htpasswd"), "-Bbn", user, password).Output()
-		if err != nil {
-			t.Fatalf("run htpasswd: %v", err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "htpasswd"), out, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		config += "auth:\n  htpasswd:\n    realm: test\n    path: " + dir + "/htpasswd\n"
-	}
+	config := fmt.Sprintf("version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s/data\nhttp:\n  addr: %s\n%s", dir, host, more)
 	if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
