@@ -121,7 +121,7 @@ func (s *Store) rememberCompressed(name string, done compressed) error {
 		return err
 	}
 	dir := s.path(compressedDir)
-	return s.explain("remember compressed layer", s.disk.put(dir, dir+"/"+name, text))
+	return s.explain("remember compressed layer", s.disk.replaceSoon(dir, dir+"/"+name, text))
 }
 
 // CompressedLayer is one remembered compression.

@@ -220,22 +220,6 @@ func (d disk) removeAll(path string) error {
 	return os.RemoveAll(path)
 }
 
-// put makes path a file with that content, in one step. A power failure may leave nothing of it, or a torn file.
-func (d disk) put(tempDir, path string, content []byte) error {
-	f, err := d.temp(tempDir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err = d.write(f, content); err == nil {
-		err = d.rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = d.remove(f.Name())
-	}
-	return err
-}
-
 // replace makes path a file with that content, durably and in one step.
 func (d disk) replace(tempDir, path string, content []byte) error {
 	if err := d.replaceWith(tempDir, path, content, d.sync); err != nil {

@@ -27,8 +27,23 @@ func (p Place) String() string { return p.Host + "/" + p.Repository }
 // A placed blob is one that is known to be at registries, whether or not it is
 // here too: the file cache/blobs/<algorithm>-<hex>.places.
 type placed struct {
-	Size   int64   `json:"size"`
-	Places []Place `json:"places"` // the one heard of last first
+	Size   int64      `json:"size"`
+	Places []sighting `json:"places"` // the one heard of last first
+}
+
+// sighting is a place and when it last was found to have the blob.
+type sighting struct {
+	Place
+	Seen time.Time `json:"seen,omitzero"`
+}
+
+// at lists the places.
+func (p placed) at() []Place {
+	list := make([]Place, len(p.Places))
+	for i, s := range p.Places {
+		list[i] = s.Place
+	}
+	return list
 }
 
 const (
@@ -80,12 +95,13 @@ func (s *Store) Seen(desc ocispec.Descriptor, host, repository string) error {
 	at := Place{host, repository}
 	p, _ := s.placed(desc.Digest)
 	path := s.placesPath(desc.Digest)
-	if len(p.Places) > 0 && p.Places[0] == at && p.Size == desc.Size {
+	now := s.now().UTC().Truncate(time.Second)
+	if len(p.Places) > 0 && p.Places[0].Place == at && p.Size == desc.Size && now.Sub(p.Places[0].Seen) < placesAge {
 		return s.explain("remember where a blob is", s.refresh(path))
 	}
 	p.Size = desc.Size
-	p.Places = slices.DeleteFunc(p.Places, func(other Place) bool { return other == at })
-	p.Places = slices.Insert(p.Places, 0, at)
+	p.Places = slices.DeleteFunc(p.Places, func(other sighting) bool { return other.Place == at })
+	p.Places = slices.Insert(p.Places, 0, sighting{at, now})
 	p.Places = p.Places[:min(len(p.Places), maxPlaces)]
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -100,16 +116,31 @@ func (s *Store) Lost(d digest.Digest, host, repository string) error {
 	if !ok {
 		return nil
 	}
-	left := slices.DeleteFunc(slices.Clone(p.Places), func(at Place) bool { return at == Place{host, repository} })
-	if len(left) == 0 || len(left) == len(p.Places) {
-		return nil // the last place is kept: it is what an error can name
+	i := slices.IndexFunc(p.Places, func(at sighting) bool { return at.Place == Place{host, repository} })
+	switch {
+	case i < 0:
+		return nil
+	case len(p.Places) == 1:
+		p.Places[0].Seen = time.Time{} // the last place is kept: it is what an error can name
+	default:
+		p.Places = slices.Delete(p.Places, i, i+1)
 	}
-	p.Places = left
 	text, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
 	return s.explain("remember where a blob is", s.disk.replaceSoon(s.path("cache", "blobs"), s.placesPath(d), text))
+}
+
+// SeenAt tells when a repository was last found to have a blob; the zero time is never.
+func (s *Store) SeenAt(d digest.Digest, host, repository string) time.Time {
+	p, _ := s.placed(d)
+	for _, at := range p.Places {
+		if at.Host == host && at.Repository == repository {
+			return at.Seen
+		}
+	}
+	return time.Time{}
 }
 
 // refresh marks a record as used, unless that was done not long ago.

@@ -262,6 +262,12 @@ func (m *Pressing) Wait(ctx context.Context) (Layer, error) {
 	}
 }
 
+// Descriptor is that of the layer when it is made.
+func (m *Pressing) Descriptor(ctx context.Context) (ocispec.Descriptor, error) {
+	l, err := m.Wait(ctx)
+	return l.Descriptor, err
+}
+
 // Available waits until there are n bytes, or all of them, and tells how many there are and whether these are all.
 func (m *Pressing) Available(ctx context.Context, n int64) (have int64, all bool, err error) {
 	for {

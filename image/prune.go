@@ -346,7 +346,7 @@ func (s *Store) emptyTrash(ctx context.Context) error {
 // locks that nobody holds.
 func (p *pruning) tidy() error {
 	for _, at := range []struct{ dir, prefix string }{
-		{"ingest", tempPrefix}, {"ingest", partPrefix}, {compressedDir, tempPrefix}, {"locks", lockPrefix},
+		{"ingest", tempPrefix}, {"ingest", partPrefix}, {"ingest", notePrefix}, {compressedDir, tempPrefix}, {"locks", lockPrefix},
 	} {
 		if err := p.removeIdle(at.dir, at.prefix); err != nil {
 			return err

@@ -58,13 +58,13 @@ func (s *Store) bring(ctx context.Context, desc ocispec.Descriptor, into Fetcher
 	case !ok:
 		return missing(desc.Digest)
 	case s.remote == nil:
-		return &AwayError{Digest: desc.Digest, Places: p.Places}
+		return &AwayError{Digest: desc.Digest, Places: p.at()}
 	}
-	if err := s.remote.Bring(ctx, desc, p.Places, into); err != nil {
+	if err := s.remote.Bring(ctx, desc, p.at(), into); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		return &AwayError{Digest: desc.Digest, Places: p.Places, Err: err}
+		return &AwayError{Digest: desc.Digest, Places: p.at(), Err: err}
 	}
 	return nil
 }

@@ -69,8 +69,7 @@ type Store interface {
 	// Put stores what r gives if it has the size and digest wanted. Storing what is there already is no error.
 	Put(ctx context.Context, want ocispec.Descriptor, r io.Reader) (ocispec.Descriptor, error)
 	Fetcher
-	// Seen remembers that a repository has a blob.
-	Seen(desc ocispec.Descriptor, host, repository string) error
+	Memory
 	// UseAnywhere is Use that is also content with a blob which some repository was seen to have.
 	UseAnywhere(d digest.Digest) bool
 }
@@ -95,6 +94,10 @@ type Client struct {
 	noting    keyedLock           // one for each list of referrers that is being added to
 	noRanges  sync.Map            // hosts that do not give the ranges that they are asked for
 	pieceSize int64               // of blobs that are fetched in pieces
+	pushing   keyedLock           // one for each blob on its way to a repository
+	sent      sync.Map            // "host/repository@digest" of blobs that are known to be there
+	noChunks  sync.Map            // hosts that take uploads in one piece only
+	chunkSize int64               // of blobs that are sent in chunks
 	dialer    func(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu         sync.Mutex
@@ -116,6 +119,7 @@ func New(o Options) *Client {
 		options:   o,
 		slots:     semaphore.NewWeighted(int64(o.Parallel)),
 		pieceSize: pieceSize,
+		chunkSize: chunkSize,
 		dialer:    dialer,
 		places:    o.Hosts,
 

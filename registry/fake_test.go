@@ -29,6 +29,8 @@ type fakeRegistry struct {
 	blobs     map[string][]byte // "repo digest"
 	manifests map[string]stored // "repo tag-or-digest"
 	sessions  int
+	partial   map[string][]byte // what uploads in chunks have brought, by "repo session"
+	noChunks  bool
 	faults    []*fault
 	log       []string // "GET /v2/..."
 	noMount   bool
@@ -64,7 +66,7 @@ type fault struct {
 
 func newFake(t *testing.T) *fakeRegistry {
 	t.Helper()
-	f := &fakeRegistry{t: t, blobs: map[string][]byte{}, manifests: map[string]stored{}, tokens: map[string]*token{}}
+	f := &fakeRegistry{t: t, blobs: map[string][]byte{}, partial: map[string][]byte{}, manifests: map[string]stored{}, tokens: map[string]*token{}}
 	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.Close)
 	return f
@@ -295,8 +297,19 @@ func (f *fakeRegistry) upload(w http.ResponseWriter, r *http.Request, name, sess
 		}
 		w.Header().Set("Location", location)
 		w.WriteHeader(http.StatusAccepted)
+	case http.MethodPatch:
+		f.patch(w, r, name+" "+session, body, err)
+	case http.MethodGet:
+		if part, ok := f.partial[name+" "+session]; ok {
+			w.Header().Set("Location", r.URL.RequestURI())
+			w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, len(part)-1)))
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
 	case http.MethodPut:
 		d := digest.Digest(query.Get("digest"))
+		body = append(f.partial[name+" "+session], body...)
 		switch {
 		case err != nil:
 			panic(http.ErrAbortHandler)
@@ -311,6 +324,27 @@ func (f *fakeRegistry) upload(w http.ResponseWriter, r *http.Request, name, sess
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// patch takes a chunk. What has come of one that breaks off is kept, as the specification wants it.
+func (f *fakeRegistry) patch(w http.ResponseWriter, r *http.Request, session string, body []byte, err error) {
+	var from, to int
+	part := f.partial[session]
+	if _, scanErr := fmt.Sscanf(r.Header.Get("Content-Range"), "%d-%d", &from, &to); f.noChunks || scanErr != nil {
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "the operation is unsupported")
+		return
+	}
+	if from != len(part) || err == nil && to-from+1 != len(body) {
+		refuse(w, http.StatusRequestedRangeNotSatisfiable, "BLOB_UPLOAD_INVALID", "the range is invalid")
+		return
+	}
+	f.partial[session] = append(part, body...)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Location", r.URL.RequestURI())
+	w.Header().Set("Range", fmt.Sprintf("0-%d", len(f.partial[session])-1))
+	w.WriteHeader(http.StatusAccepted)
 }
 
 func (f *fakeRegistry) blob(w http.ResponseWriter, r *http.Request, name, d string) {

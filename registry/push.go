@@ -3,10 +3,12 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -40,7 +42,6 @@ type pusher struct {
 	from      Source
 	complete  bool // nothing may be left out
 	mountFrom []Repository
-	pushing   keyedLock // so that images of one index send what they share once
 }
 
 // Push sends an image or an index from the store: blobs first, then manifests, the tag last. What the registry has is not sent.
@@ -67,9 +68,11 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Source) (Pushed, 
 	if reference == "" {
 		reference = desc.Digest.String()
 	}
-	there, _, err := p.headManifest(ctx, reference)
-	if err != nil {
-		return Pushed{}, err
+	var there ocispec.Descriptor
+	if !p.fresh(ctx, desc, body, 0) {
+		if there, _, err = p.headManifest(ctx, reference); err != nil {
+			return Pushed{}, err
+		}
 	}
 	var without []string
 	if there.Digest != desc.Digest {
@@ -105,7 +108,29 @@ func (p *pusher) read(ctx context.Context, desc ocispec.Descriptor) (ocispec.Des
 	return ocispec.Descriptor{MediaType: doc.MediaType, Digest: desc.Digest, Size: int64(len(body))}, body, nil
 }
 
-// tree pushes what a manifest or an index names, then itself.
+// fresh reports whether a manifest, or one of an index, names a blob that this client has brought to the repository: then the
+// repository cannot have the manifest.
+func (p *pusher) fresh(ctx context.Context, desc ocispec.Descriptor, body []byte, depth int) bool {
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil || depth > maxDepth {
+		return false
+	}
+	return slices.ContainsFunc(doc.children(), func(child ocispec.Descriptor) bool {
+		if isIndex(doc.MediaType) {
+			if !p.from.Use(child.Digest) {
+				return false
+			}
+			child, body, err := p.read(ctx, child)
+			return err == nil && p.fresh(ctx, child, body, depth+1)
+		}
+		u := &upload{j: p.job, desc: child}
+		brought, ok := p.c.sent.Load(u.name())
+		return ok && brought.(bool)
+	})
+}
+
+// tree pushes what a manifest or an index names, then itself. Where the registry finds that it lacks a blob which it was remembered to
+// have, that is forgotten and looked into once.
 func (p *pusher) tree(ctx context.Context, n node) error {
 	doc, err := parseManifest(n.desc.MediaType, n.body)
 	if err != nil {
@@ -114,29 +139,64 @@ func (p *pusher) tree(ctx context.Context, n node) error {
 	if n.depth > maxDepth {
 		return p.errorf("", "indexes are nested more than %d deep", maxDepth)
 	}
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(maxWaiting)
-	seen := map[digest.Digest]bool{}
-	for _, child := range doc.children() {
-		if seen[child.Digest] {
-			continue
-		}
-		seen[child.Digest] = true
-		group.Go(func() error {
-			if isIndex(doc.MediaType) {
-				return p.child(inner, child, n.depth+1)
-			}
-			return p.blob(inner, child)
-		})
-	}
-	if err := group.Wait(); err != nil {
+	fresh := p.fresh(ctx, n.desc, n.body, n.depth)
+	remembered, err := p.named(ctx, doc, n.depth, func(u *upload) { u.absent = fresh && u.desc.Size < smallBlob })
+	if err != nil {
 		return err
 	}
-	if err := p.pushManifest(ctx, n.reference, n.desc, n.body); err != nil {
+	err = p.pushManifest(ctx, n.reference, n.desc, n.body)
+	if remembered && lacksBlob(err) {
+		p.report(n.desc, "the registry has lost blobs: looking for those that it lacks", 0, false)
+		var forgotten error
+		if _, forgotten = p.named(ctx, doc, n.depth, func(u *upload) { u.doubt = true }); forgotten != nil {
+			return forgotten
+		}
+		err = p.pushManifest(ctx, n.reference, n.desc, n.body)
+	}
+	if err != nil {
 		return err
 	}
 	p.report(n.desc, NotePushing, n.desc.Size, true)
 	return nil
+}
+
+// smallBlob is the size below which it costs less to send a blob than to ask for it.
+const smallBlob = 64 << 10
+
+// lacksBlob reports whether a registry refuses a manifest for want of a blob.
+func lacksBlob(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID":
+		return true
+	case "":
+		return e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound || e.Status == http.StatusUnprocessableEntity
+	}
+	return false
+}
+
+// named pushes all that a manifest or an index names, and tells whether some of it was left out because it is remembered to be there.
+func (p *pusher) named(ctx context.Context, doc *document, depth int, how func(*upload)) (remembered bool, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxWaiting)
+	var some atomic.Bool
+	for _, child := range unique(doc.children()) {
+		group.Go(func() error {
+			if isIndex(doc.MediaType) {
+				return p.child(ctx, child, depth+1)
+			}
+			left, err := p.blob(ctx, child, how)
+			if left {
+				some.Store(true)
+			}
+			return err
+		})
+	}
+	err = group.Wait()
+	return some.Load(), err
 }
 
 // child pushes a manifest of an index. One that the registry has, with all that it names, is left alone.
@@ -156,25 +216,23 @@ func (p *pusher) child(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	return p.tree(ctx, node{desc: desc, body: body, reference: desc.Digest.String(), depth: depth})
 }
 
-// blob pushes a config or a layer.
-func (p *pusher) blob(ctx context.Context, desc ocispec.Descriptor) error {
+// blob pushes a config or a layer, and tells whether that was left out because it is remembered to be there.
+func (p *pusher) blob(ctx context.Context, desc ocispec.Descriptor, how func(*upload)) (remembered bool, err error) {
 	if strings.Contains(desc.MediaType, "nondistributable") || strings.Contains(desc.MediaType, ".foreign.") {
 		p.report(desc, "the layer may not be distributed and is left out", desc.Size, true)
-		return nil
+		return false, nil
 	}
-	unlock, err := p.pushing.lock(ctx, desc.Digest.String())
-	if err != nil {
-		return p.transportError(ctx, err)
-	}
-	defer unlock()
-	u := &upload{j: p.job, desc: desc, mountFrom: p.mountFrom, open: func(ctx context.Context) (io.ReadCloser, error) {
-		rc, err := p.from.Blob(ctx, desc)
-		if err != nil {
-			return nil, fmt.Errorf("read blob %s: %w", desc.Digest, err)
+	src := storedIn(p.from, desc)
+	defer src.close()
+	memory, _ := p.from.(Memory)
+	u := &upload{j: p.job, desc: desc, src: src, memory: memory, mountFrom: p.mountFrom}
+	if how(u); u.doubt {
+		if err := u.forget(); err != nil {
+			return false, fmt.Errorf("forget where %s is: %w", desc.Digest, err)
 		}
-		return rc, nil
-	}}
-	return u.run(ctx)
+	}
+	done, err := u.run(ctx)
+	return done.remembered, err
 }
 
 // whatIsThere returns what can be pushed in place of an index of which some images are nowhere.

@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -24,10 +28,13 @@ type memStore struct {
 	seen  map[digest.Digest][]string // "host/repository"
 	order []digest.Digest
 	fail  error // what Put returns
+	notes map[string][]byte
+	locks map[string]bool
+	when  time.Time // of everything seen; the zero time is now
 }
 
 func newStore() *memStore {
-	return &memStore{blobs: map[digest.Digest][]byte{}, parts: map[digest.Digest][]byte{}, seen: map[digest.Digest][]string{}}
+	return &memStore{blobs: map[digest.Digest][]byte{}, parts: map[digest.Digest][]byte{}, seen: map[digest.Digest][]string{}, notes: map[string][]byte{}, locks: map[string]bool{}}
 }
 
 func (s *memStore) Seen(desc ocispec.Descriptor, host, repository string) error {
@@ -35,6 +42,67 @@ func (s *memStore) Seen(desc ocispec.Descriptor, host, repository string) error 
 	defer s.mu.Unlock()
 	s.seen[desc.Digest] = append(s.seen[desc.Digest], host+"/"+repository)
 	return nil
+}
+
+func (s *memStore) SeenAt(d digest.Digest, host, repository string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !slices.Contains(s.seen[d], host+"/"+repository):
+		return time.Time{}
+	case s.when.IsZero():
+		return time.Now()
+	}
+	return s.when
+}
+
+func (s *memStore) Places(d digest.Digest) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		s.mu.Lock()
+		list := slices.Clone(s.seen[d])
+		s.mu.Unlock()
+		for _, at := range list {
+			if host, name, _ := strings.Cut(at, "/"); !yield(host, name) {
+				return
+			}
+		}
+	}
+}
+
+func (s *memStore) Lost(d digest.Digest, host, repository string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[d] = slices.DeleteFunc(s.seen[d], func(at string) bool { return at == host+"/"+repository })
+	return nil
+}
+
+func (s *memStore) Note(name string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.notes[name]
+}
+
+func (s *memStore) PutNote(name string, text []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.notes[name] = text; text == nil {
+		delete(s.notes, name)
+	}
+	return nil
+}
+
+func (s *memStore) TryLock(name string, _ bool) (func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locks[name] {
+		return nil, nil
+	}
+	s.locks[name] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.locks, name)
+	}, nil
 }
 
 func (s *memStore) UseAnywhere(d digest.Digest) bool {

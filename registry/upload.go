@@ -10,11 +10,15 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
+
+// maxMounts is how many repositories are asked for a blob before its bytes are sent.
+const maxMounts = 3
 
 // sourceError is a failure to read what is to be uploaded: none of the registry's.
 type sourceError struct{ err error }
@@ -24,15 +28,28 @@ func (e *sourceError) Unwrap() error { return e.err }
 
 // upload is a blob that a repository is to have.
 type upload struct {
-	j    job
+	j      job
+	src    Growing
+	memory Memory // nil: nothing is remembered
+	// shown is what progress calls the blob while its digest is not known.
+	shown ocispec.Descriptor
+	// key tells the blob from all others while its digest is not known.
+	key string
+	// desc is the blob; its digest is empty as long as it is not known.
 	desc ocispec.Descriptor
-	// open gives the bytes from the start, once for each attempt.
-	open func(context.Context) (io.ReadCloser, error)
-	// mountFrom lists repositories of the same host that may have the blob.
+	// mountFrom lists repositories of the same host that may have the blob, beside those that are remembered.
 	mountFrom []Repository
+	// doubt asks the registry for what is remembered of it, absent does not ask for what can hardly be there.
+	doubt, absent bool
 
 	mu     sync.Mutex
 	failed error // the first error of a source; a body of an earlier attempt may still be read while the next begins
+}
+
+// uploaded says how a repository has come to have a blob.
+type uploaded struct {
+	ocispec.Descriptor
+	remembered bool // it was not asked whether it has
 }
 
 // PushBlob uploads a blob unless the repository has it. open gives its bytes anew for each attempt; an error of its or of its reader's
@@ -45,8 +62,50 @@ func (c *Client) PushBlob(ctx context.Context, repo Repository, desc ocispec.Des
 	if err := desc.Digest.Validate(); err != nil {
 		return fmt.Errorf("push blob %q: %w", desc.Digest, err)
 	}
-	u := &upload{j: j, desc: desc, open: open}
-	return u.run(ctx)
+	src := &storedBlob{desc: desc, open: open}
+	defer src.close()
+	u := &upload{j: j, desc: desc, src: src}
+	_, err = u.run(ctx)
+	return err
+}
+
+// Stream is a blob that is sent while it is made.
+type Stream struct {
+	Growing
+	// Key tells it from all others in this process and in later ones: the same bytes have the same key.
+	Key string
+	// Shown is what progress calls it before it has a digest of its own.
+	Shown ocispec.Descriptor
+}
+
+// PushStream makes a repository have a blob that may still be in the making: large ones are sent as they are made. What is remembered
+// of uploads is in memory. The blob becomes part of an image by a later Push.
+func (c *Client) PushStream(ctx context.Context, repo Repository, s Stream, memory Memory) (ocispec.Descriptor, error) {
+	j, err := c.newJob(opPush, repo, "")
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	u := &upload{j: j, src: s.Growing, key: s.Key, shown: s.Shown, memory: memory}
+	done, err := u.run(ctx)
+	return done.Descriptor, err
+}
+
+// CheckPush asks the registry whether it would take an upload to a repository.
+func (c *Client) CheckPush(ctx context.Context, repo Repository) error {
+	j, err := c.newJob(opPush, repo, "")
+	if err != nil {
+		return err
+	}
+	u := &upload{j: j}
+	e, err := j.origin(ctx)
+	if err != nil {
+		return err
+	}
+	session, err := u.begin(ctx, e)
+	if err == nil {
+		u.abandon(ctx, session)
+	}
+	return err
 }
 
 // MountBlob makes a blob of another repository of the same host part of repo. It is false if the registry would not, which is no error.
@@ -73,33 +132,143 @@ func (c *Client) MountBlob(ctx context.Context, repo, from Repository, d digest.
 }
 
 // run makes the repository have the blob: it is there, or mounted, or uploaded.
-func (u *upload) run(ctx context.Context) error {
-	there, err := u.j.exists(ctx, "blobs", u.desc.Digest)
-	if err != nil {
-		return err
+func (u *upload) run(ctx context.Context) (uploaded, error) {
+	if u.key == "" {
+		u.key = u.desc.Digest.String()
 	}
-	if there {
-		u.j.report(u.desc, NoteExists, u.desc.Size, true)
-		return nil
+	unlock, err := u.j.c.pushing.lock(ctx, u.place()+" "+u.key)
+	if err != nil {
+		return uploaded{}, u.j.transportError(ctx, err)
+	}
+	defer unlock()
+	if u.desc.Digest == "" {
+		small, err := u.whole(ctx)
+		if err != nil {
+			return uploaded{}, err
+		}
+		if !small {
+			err := u.stream(ctx)
+			return uploaded{Descriptor: u.desc}, err
+		}
+	}
+	return u.known(ctx)
+}
+
+// place names the repository.
+func (u *upload) place() string { return u.j.repo.Host + "/" + u.j.repo.Name }
+
+// whole waits for the first bytes of a blob, and finds out whether these are all.
+func (u *upload) whole(ctx context.Context) (bool, error) {
+	_, all, err := u.src.Available(ctx, u.j.c.chunkSize+1)
+	if err == nil && all {
+		u.desc, err = u.src.Descriptor(ctx)
+	}
+	return all, err
+}
+
+// known makes the repository have a blob whose digest is known.
+func (u *upload) known(ctx context.Context) (uploaded, error) {
+	if here, known := u.remembered(); known {
+		if !here {
+			u.report(NoteExists, u.desc.Size, true)
+		}
+		return uploaded{u.desc, true}, nil
 	}
 	session, mounted, err := u.mountAny(ctx)
-	if err != nil {
-		return err
+	if err == nil && mounted {
+		u.report(NoteMounted, u.desc.Size, true)
+		return uploaded{u.desc, false}, u.remember(false)
 	}
-	if mounted {
-		u.j.report(u.desc, NoteMounted, u.desc.Size, true)
+	there := false
+	if err == nil && !u.absent {
+		there, err = u.j.exists(ctx, "blobs", u.desc.Digest)
+	}
+	if err != nil {
+		return uploaded{}, err
+	}
+	if there {
+		if session != nil {
+			u.abandon(ctx, session)
+		}
+		u.report(NoteExists, u.desc.Size, true)
+		return uploaded{u.desc, false}, u.remember(false)
+	}
+	if u.desc.Size > 2*u.j.c.chunkSize && !u.monolithic() {
+		err = u.inChunks(ctx, session)
+	} else {
+		err = u.send(ctx, session)
+	}
+	if err != nil {
+		return uploaded{}, err
+	}
+	return uploaded{u.desc, false}, u.remember(true)
+}
+
+// remembered reports whether the repository was found to have the blob not long ago, and whether by this client.
+func (u *upload) remembered() (here, known bool) {
+	if u.doubt {
+		return false, false
+	}
+	if _, ok := u.j.c.sent.Load(u.name()); ok {
+		return true, true
+	}
+	return false, u.memory != nil && u.j.c.retry.now().Sub(u.memory.SeenAt(u.desc.Digest, u.j.repo.Host, u.j.repo.Name)) < trusted
+}
+
+// name names the blob at the repository.
+func (u *upload) name() string { return u.place() + "@" + u.desc.Digest.String() }
+
+// remember notes that the repository has the blob, and whether that is new to it.
+func (u *upload) remember(fresh bool) error {
+	u.j.c.sent.Store(u.name(), fresh)
+	if u.memory == nil {
 		return nil
 	}
-	if err := u.j.c.slots.Acquire(ctx, 1); err != nil {
-		return u.j.transportError(ctx, err)
+	if err := u.memory.Seen(u.desc, u.j.repo.Host, u.j.repo.Name); err != nil {
+		return fmt.Errorf("remember blob %s: %w", u.desc.Digest, err)
 	}
-	defer u.j.c.slots.Release(1)
-	return u.send(ctx, session)
+	return nil
+}
+
+// forget takes that back.
+func (u *upload) forget() error {
+	u.j.c.sent.Delete(u.name())
+	if u.memory == nil {
+		return nil
+	}
+	return u.memory.Lost(u.desc.Digest, u.j.repo.Host, u.j.repo.Name)
+}
+
+// report tells of the blob's state.
+func (u *upload) report(note string, offset int64, done bool) {
+	u.j.report(u.display(), note, offset, done)
+}
+
+// display is what progress calls the blob.
+func (u *upload) display() ocispec.Descriptor {
+	shown := u.desc
+	if u.shown.Digest != "" {
+		shown.Digest = u.shown.Digest
+	}
+	return shown
+}
+
+// candidates are the repositories that the blob may be mounted from.
+func (u *upload) candidates() []Repository {
+	list := u.mountFrom
+	if u.memory != nil {
+		for host, name := range u.memory.Places(u.desc.Digest) {
+			if dialHost(host) == dialHost(u.j.repo.Host) && name != u.j.repo.Name && repositoryPattern.MatchString(name) {
+				list = append(list[:len(list):len(list)], Repository{Host: host, Name: name})
+			}
+		}
+	}
+	return list[:min(len(list), maxMounts)]
 }
 
 // mountAny tries the repositories that may have the blob. What it gives is an upload's session if a registry opened one instead.
 func (u *upload) mountAny(ctx context.Context) (session *url.URL, mounted bool, err error) {
-	for _, from := range u.mountFrom {
+	for _, from := range u.candidates() {
 		if session != nil {
 			u.abandon(ctx, session)
 		}
@@ -150,12 +319,22 @@ func (u *upload) abandon(ctx context.Context, session *url.URL) {
 	}
 }
 
+// monolithic reports whether the host has refused chunks.
+func (u *upload) monolithic() bool {
+	_, refused := u.j.c.noChunks.Load(u.j.repo.Host)
+	return refused
+}
+
 // send uploads in one piece, anew from a fresh session when that fails in passing: what a broken session holds nobody knows.
 func (u *upload) send(ctx context.Context, session *url.URL) error {
+	if err := u.j.c.slots.Acquire(ctx, 1); err != nil {
+		return u.j.transportError(ctx, err)
+	}
+	defer u.j.c.slots.Release(1)
 	for n := 0; ; n++ {
 		v, err := u.sendOnce(ctx, session)
 		if err == nil {
-			u.j.report(u.desc, NotePushing, u.desc.Size, true)
+			u.report(NotePushing, u.desc.Size, true)
 			return nil
 		}
 		if !v.again || n == maxRetries {
@@ -166,7 +345,7 @@ func (u *upload) send(ctx context.Context, session *url.URL) error {
 		}
 		session = nil
 		if there, err := u.j.exists(ctx, "blobs", u.desc.Digest); err == nil && there {
-			u.j.report(u.desc, NotePushing, u.desc.Size, true) // only the answer was lost
+			u.report(NotePushing, u.desc.Size, true) // only the answer was lost
 			return nil
 		}
 	}
@@ -183,30 +362,9 @@ func (u *upload) sendOnce(ctx context.Context, session *url.URL) (verdict, error
 			return verdict{}, err
 		}
 	}
-	query := session.Query()
-	query.Set("digest", u.desc.Digest.String())
-	put := *session
-	put.RawQuery = query.Encode()
-	req, err := call{
-		method: http.MethodPut, url: &put, header: http.Header{"Content-Type": {"application/octet-stream"}},
-		body: func() (io.ReadCloser, error) { return u.body(ctx) }, size: u.desc.Size,
-	}.request(withoutRetry(u.j.withScopes(ctx, e, nil)), e)
-	if failed := u.sourceFailure(); failed != nil {
-		return verdict{}, failed
-	}
+	resp, v, err := u.put(ctx, e, call{method: http.MethodPut, url: finishing(session, u.desc.Digest)}, 0, u.desc.Size)
 	if err != nil {
-		return verdict{}, err
-	}
-	resp, err := e.auth.Do(req)
-	v := u.j.c.retry.judge(e.host, resp, err)
-	if failed := u.sourceFailure(); failed != nil && ctx.Err() == nil {
-		if err == nil {
-			discard(resp)
-		}
-		return verdict{}, failed
-	}
-	if err != nil {
-		return v, u.j.transportError(ctx, err)
+		return v, err
 	}
 	switch resp.StatusCode {
 	case http.StatusCreated, http.StatusOK, http.StatusNoContent:
@@ -235,6 +393,11 @@ func (u *upload) location(e *endpoint, resp *http.Response) (*url.URL, error) {
 	if err != nil {
 		return nil, u.j.errorf("", "the registry gives no place for the upload")
 	}
+	return u.acceptable(e, to)
+}
+
+// acceptable returns the place to which an upload may go.
+func (u *upload) acceptable(e *endpoint, to *url.URL) (*url.URL, error) {
 	if to.Scheme == e.scheme || to.Scheme == "https" {
 		return to, nil
 	}
@@ -250,13 +413,76 @@ func (u *upload) location(e *endpoint, resp *http.Response) (*url.URL, error) {
 	return nil, u.j.errorf("its configured address must be an https one", "the registry sends the upload to %s", redactURLs(to.String()))
 }
 
+// finishing is where the end of an upload goes.
+func finishing(session *url.URL, d digest.Digest) *url.URL {
+	query := session.Query()
+	query.Set("digest", d.String())
+	put := *session
+	put.RawQuery = query.Encode()
+	return &put
+}
+
+// put sends n bytes from an offset on, once, and says whether a failure may be gone next time. The caller closes the answer's body.
+func (u *upload) put(ctx context.Context, e *endpoint, r call, offset, n int64) (*http.Response, verdict, error) {
+	inner, cancel := context.WithCancelCause(withoutRetry(u.j.withScopes(ctx, e, nil)))
+	if r.header == nil {
+		r.header = http.Header{}
+	}
+	r.header.Set("Content-Type", "application/octet-stream")
+	r.body, r.size = func() (io.ReadCloser, error) { return u.body(ctx, cancel, offset, n) }, n
+	resp, err := u.do(inner, e, r)
+	if failed := u.sourceFailure(); failed != nil && ctx.Err() == nil {
+		if err == nil {
+			discard(resp)
+		}
+		cancel(nil)
+		return nil, verdict{}, failed
+	}
+	if err != nil {
+		if cause := context.Cause(inner); errors.Is(cause, errStalled) {
+			err = cause
+		}
+		v := u.j.c.retry.judge(e.host, nil, err)
+		cancel(nil)
+		return nil, v, u.j.transportError(ctx, err)
+	}
+	resp.Body = &answering{resp.Body, cancel}
+	return resp, u.j.c.retry.judge(e.host, resp, nil), nil
+}
+
+// answering ends a request with its answer.
+type answering struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+// Close closes the answer's body.
+func (a *answering) Close() error {
+	defer a.cancel(nil)
+	return a.ReadCloser.Close()
+}
+
+func (u *upload) do(ctx context.Context, e *endpoint, r call) (*http.Response, error) {
+	req, err := r.request(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return e.auth.Do(req)
+}
+
+// errStalled ends an attempt whose bytes nobody takes.
+var errStalled = fmt.Errorf("the registry takes no bytes: %w", io.ErrUnexpectedEOF)
+
 // body opens the source for one attempt.
-func (u *upload) body(ctx context.Context) (io.ReadCloser, error) {
-	rc, err := u.open(ctx)
+func (u *upload) body(ctx context.Context, cancel context.CancelCauseFunc, offset, n int64) (io.ReadCloser, error) {
+	rc, err := u.src.Open(ctx, offset)
 	if err != nil {
 		return nil, u.fail(err)
 	}
-	return &uploadBody{u: u, rc: rc, meter: u.j.meter(rc, u.desc, NotePushing)}, nil
+	b := &uploadBody{u: u, rc: rc, left: n, last: u.desc.Digest != "" && offset+n == u.desc.Size, stall: u.j.c.retry.stall}
+	b.meter = u.j.meterFrom(rc, u.display(), NotePushing, offset)
+	b.dog = time.AfterFunc(b.stall, func() { cancel(errStalled) })
+	return b, nil
 }
 
 // fail remembers the first failure of a source.
@@ -275,19 +501,47 @@ func (u *upload) sourceFailure() error {
 	return u.failed
 }
 
-// uploadBody is the body of one attempt.
+// uploadBody is the body of one attempt: a part of the source, or all of it.
 type uploadBody struct {
 	u      *upload
 	rc     io.Closer
 	meter  *meter
+	left   int64
+	last   bool // the source ends with it, and is then verified
+	stall  time.Duration
+	dog    *time.Timer // ends the attempt when nobody reads for long
 	closed atomic.Bool // HTTP/2 closes a body that it no longer wants while it reads it
 }
 
-// Read reads on; a failure of the source ends the whole upload.
+// Read reads on; a failure of the source ends the whole upload. What comes after the last byte is asked for too, so that a source that
+// verifies itself has its say.
 func (b *uploadBody) Read(p []byte) (int, error) {
-	n, err := b.meter.Read(p)
+	b.dog.Reset(b.stall)
+	n, err := b.read(p)
+	if err != nil {
+		b.dog.Stop()
+	}
 	if err != nil && !errors.Is(err, io.EOF) && !b.closed.Load() {
-		err = b.u.fail(fmt.Errorf("read blob %s: %w", b.u.desc.Digest, err))
+		err = b.u.fail(fmt.Errorf("read blob %s: %w", b.u.display().Digest, err))
+	}
+	return n, err
+}
+
+func (b *uploadBody) read(p []byte) (int, error) {
+	if b.left == 0 && !b.last {
+		return 0, io.EOF
+	}
+	room := b.left
+	if b.last {
+		room++
+	}
+	n, err := b.meter.Read(p[:min(int64(len(p)), room)])
+	b.left -= int64(n)
+	switch {
+	case b.left < 0:
+		return n - 1, errors.New("it has more bytes than it should")
+	case err == io.EOF && b.left > 0:
+		return n, io.ErrUnexpectedEOF
 	}
 	return n, err
 }
@@ -295,5 +549,6 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 // Close closes the source.
 func (b *uploadBody) Close() error {
 	b.closed.Store(true)
+	b.dog.Stop()
 	return b.rc.Close()
 }
