@@ -51,7 +51,7 @@ func (j job) endpoints(ctx context.Context) ([]*endpoint, error) {
 		if err != nil {
 			return nil, j.configError(err)
 		}
-		if e.server.trouble.Load() {
+		if _, absent := e.server.absent.Load(e.Name); absent || e.server.trouble.Load() {
 			bad = append(bad, e)
 		} else {
 			good = append(good, e)
@@ -98,52 +98,78 @@ func (j job) ask(ctx context.Context, r call) (*http.Response, error) {
 	if len(list) == 0 {
 		return nil, j.errorf("see the capabilities in its hosts.toml", "no server may be asked for it")
 	}
-	var refusals []string
-	var again []*endpoint
-	for _, e := range list[:len(list)-1] {
-		resp, err := j.answer(withoutRetry(ctx), e, r)
-		if err == nil && resp.StatusCode < http.StatusBadRequest || ctx.Err() != nil {
-			return resp, err
-		}
-		if j.c.retry.judge(e.host, resp, err).again {
-			again = append(again, e)
-		}
-		refusals = append(refusals, j.refusal(e, resp, err))
-	}
-	last := list[len(list)-1]
-	resp, err := j.answer(ctx, last, r)
-	if err == nil && resp.StatusCode < http.StatusBadRequest || len(list) == 1 || ctx.Err() != nil {
+	q := &inquiry{job: j, r: r}
+	last := len(list) - 1
+	if resp, err := q.mirrors(ctx, list[:last]); resp != nil || err != nil {
 		return resp, err
 	}
-	if err == nil && !passingStatus(resp.StatusCode) {
-		again = nil // the last one knows
+	resp, err := j.answer(ctx, list[last], r)
+	if given(resp, err) || last == 0 || ctx.Err() != nil {
+		return resp, err
 	}
-	for _, e := range again {
-		second, secondErr := j.answer(ctx, e, r)
-		if secondErr == nil && second.StatusCode < http.StatusBadRequest {
+	if err != nil || passingStatus(resp.StatusCode) { // else the last one knows
+		if second := q.patiently(ctx); second != nil {
 			discard(resp)
 			return second, nil
 		}
-		discard(second)
 	}
-	if err == nil {
-		resp.Request = resp.Request.WithContext(context.WithValue(resp.Request.Context(), refusalsKey{}, refusals))
-		return resp, nil
+	return q.refused(resp, err)
+}
+
+// given says that an answer is no refusal.
+func given(resp *http.Response, err error) bool {
+	return err == nil && resp.StatusCode < http.StatusBadRequest
+}
+
+// inquiry is a call that several endpoints are asked.
+type inquiry struct {
+	job
+	r        call
+	refusals []string    // what they have said
+	again    []*endpoint // those that may have had a bad moment
+}
+
+// mirrors asks each endpoint once. It returns neither an answer nor an error if none has what is asked for.
+func (q *inquiry) mirrors(ctx context.Context, list []*endpoint) (*http.Response, error) {
+	for _, e := range list {
+		resp, err := q.answer(withoutRetry(ctx), e, q.r)
+		if given(resp, err) || ctx.Err() != nil {
+			return resp, err
+		}
+		if q.c.retry.judge(e.host, resp, err).again {
+			q.again = append(q.again, e)
+		}
+		q.refusals = append(q.refusals, q.refusal(e, resp, err))
 	}
-	return nil, alsoAsked(err, refusals)
+	return nil, nil
+}
+
+// patiently asks again those that may have had a bad moment. It returns nil if they have nothing either.
+func (q *inquiry) patiently(ctx context.Context) *http.Response {
+	for _, e := range q.again {
+		resp, err := q.answer(ctx, e, q.r)
+		if given(resp, err) {
+			return resp
+		}
+		discard(resp)
+	}
+	return nil
+}
+
+// refused adds to the last refusal what others have said before.
+func (q *inquiry) refused(resp *http.Response, err error) (*http.Response, error) {
+	var e *Error
+	switch {
+	case err == nil:
+		resp.Request = resp.Request.WithContext(context.WithValue(resp.Request.Context(), refusalsKey{}, q.refusals))
+	case errors.As(err, &e):
+		e.Others = q.refusals
+	}
+	return resp, err
 }
 
 // refusalsKey is where an answer's request keeps what others have said before.
 type refusalsKey struct{}
-
-// alsoAsked adds to an error what others have said before.
-func alsoAsked(err error, refusals []string) error {
-	var e *Error
-	if len(refusals) > 0 && errors.As(err, &e) {
-		e.Others = refusals
-	}
-	return err
-}
 
 // able keeps the endpoints that may be asked for something.
 func able(list []*endpoint, needs hosts.Can) []*endpoint {
@@ -169,27 +195,34 @@ func (r call) needs() hosts.Can {
 	return 0
 }
 
-// refusal tells of an endpoint that does not have what was asked for, and puts one that is in trouble behind the others. It closes the
-// answer.
-func (j job) refusal(e *endpoint, resp *http.Response, err error) string {
-	why := ""
-	if err == nil {
-		why = outcome(resp, nil)
-		discard(resp)
-	} else {
-		why = printable(err.Error())
-		var answer *Error
-		if errors.As(err, &answer) {
-			why = answer.why()
-			if answer.Err != nil {
-				why = strings.TrimPrefix(why+": "+answer.Err.Error(), ": ")
-			}
+// refusal tells of an endpoint that does not have what was asked for, and puts it behind the others: one that is in trouble for
+// everything, one that has not got a manifest for what is in its repository. It closes the answer.
+func (q *inquiry) refusal(e *endpoint, resp *http.Response, err error) string {
+	defer discard(resp)
+	why := whyNot(resp, err)
+	switch {
+	case err != nil || resp.StatusCode != http.StatusNotFound:
+		if !e.server.trouble.Swap(true) {
+			q.c.report(Progress{Host: nameHost(e.host), Note: fmt.Sprintf("%s: others are asked for %s first", why, q.repo.Host)})
 		}
-	}
-	if (err != nil || resp.StatusCode != http.StatusNotFound) && !e.server.trouble.Swap(true) {
-		j.c.report(Progress{Host: nameHost(e.host), Note: fmt.Sprintf("%s: others are asked for %s first", why, j.repo.Host)})
+	case strings.HasPrefix(q.r.path, "manifests/"):
+		e.server.absent.Store(e.Name, true)
 	}
 	return nameHost(e.host) + ": " + why
+}
+
+// whyNot words a refusal.
+func whyNot(resp *http.Response, err error) string {
+	var answer *Error
+	switch {
+	case err == nil:
+		return outcome(resp, nil)
+	case !errors.As(err, &answer):
+		return printable(err.Error())
+	case answer.Err != nil:
+		return strings.TrimPrefix(answer.why()+": "+answer.Err.Error(), ": ")
+	}
+	return answer.why()
 }
 
 // distrust puts the endpoint that an answer came from behind the others: its content is not what it should be, or breaks off.

@@ -56,13 +56,13 @@ func TestMirrors(t *testing.T) {
 		wantErr string
 	}{
 		{"the first has it", func(_, _, origin *fakeRegistry) { origin.fault("/v2/app", -1, status(500)) }, "first", ""},
-		{"the first does not know it", func(first, _, _ *fakeRegistry) { first.manifests, first.blobs = nil, nil }, "first second", ""},
+		{"the first does not know it", func(first, _, _ *fakeRegistry) { first.manifests, first.blobs = nil, nil }, "second", ""},
 		{"the first is in trouble", func(first, _, _ *fakeRegistry) { first.fault("/v2/", -1, status(503)) }, "second", ""},
 		{"the first wants a password", func(first, _, _ *fakeRegistry) { first.auth, first.password = "basic", "x" }, "second", ""},
 		{"the first is gone", func(first, _, _ *fakeRegistry) { first.Close() }, "second", ""},
 		{"only the origin has it", func(first, second, _ *fakeRegistry) {
 			first.manifests, first.blobs, second.manifests, second.blobs = nil, nil, nil, nil
-		}, "first second origin", ""},
+		}, "origin", ""},
 		{"the first fails after the manifest", func(first, _, _ *fakeRegistry) { first.fault("/blobs/", -1, status(502)) }, "second", ""},
 		{"the first cuts layers", func(first, _, _ *fakeRegistry) { first.fault("GET /v2/app/blobs/", -1, cut(100)) }, "first second", ""},
 		{"the first alters layers", func(first, _, _ *fakeRegistry) { first.fault("GET /v2/app/blobs/", -1, flip) }, "second", ""},

@@ -20,6 +20,7 @@ type server struct {
 	base      http.RoundTripper
 	transport http.RoundTripper // with retries
 	trouble   atomic.Bool       // it is asked after others that have the same
+	absent    sync.Map          // the repositories of which it lacked a manifest: it is asked after others for what is in them
 
 	mu      sync.Mutex
 	scheme  string                  // "" until it is settled

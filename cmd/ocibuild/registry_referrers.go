@@ -79,7 +79,7 @@ func (c *registryReferrersCommand) Run(ctx context.Context, s *session) error {
 func (c *registryReferrersCommand) write(s *session, lines []referrerLine) error {
 	headers := map[string]string{"Digest": "DIGEST", "ArtifactType": "TYPE", "MediaType": "MEDIA TYPE", "Size": "SIZE", "Annotations": "ANNOTATIONS"}
 	if c.quiet && c.format == "" {
-		c.listing.format = "{{.Digest}}"
+		c.format = "{{.Digest}}"
 		if err := c.parse(); err != nil {
 			return err
 		}
