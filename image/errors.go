@@ -148,6 +148,11 @@ const (
 	hintReadOnly = "the file system is read-only: choose another store with --root"
 )
 
+// Diagnose is for others that keep files in the directory of the store: it puts the
+// operation before err, and for a full disk or a missing permission names the store
+// and the next step.
+func (s *Store) Diagnose(op string, err error) error { return s.explain(op, err) }
+
 // explain puts the operation before err, and for a full disk or a missing
 // permission names the store and the next step.
 func (s *Store) explain(op string, err error) error {

@@ -2,7 +2,6 @@ package space
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -44,7 +43,7 @@ const maxRounds = 3
 func (s Space) Collect(ctx context.Context, limit int64, protect ...digest.Digest) (Collected, error) {
 	done, err := s.collect(ctx, limit, protect)
 	if err != nil {
-		return done, fmt.Errorf("keep the store below its limit: %w", err)
+		return done, s.Images.Diagnose("keep the store below its limit", err)
 	}
 	return done, nil
 }

@@ -3,7 +3,6 @@ package space
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,7 +59,7 @@ func (p *Plan) Prune(ctx context.Context) (Report, error) {
 	var err error
 	for _, step := range []func(context.Context) error{e.cache, e.blobs, e.snapshots, e.mounts, e.fetched, e.quarantine} {
 		if err = step(ctx); err != nil {
-			err = fmt.Errorf("prune: %w", err)
+			err = e.space.Images.Diagnose("prune", err)
 			break
 		}
 	}

@@ -2,7 +2,6 @@ package space
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -32,7 +31,7 @@ func (s Space) Repair(ctx context.Context, faults []image.Fault) ([]image.Repair
 	}
 	dropped, err := s.dropDamaged(ctx, mine) // records go before the blobs that they name
 	if err != nil {
-		return dropped, fmt.Errorf("repair: %w", err)
+		return dropped, s.Images.Diagnose("repair", err)
 	}
 	done, err := s.Images.Repair(ctx, faults, image.RepairOptions{Rebuildable: rebuildable})
 	return append(done, dropped...), err

@@ -105,7 +105,8 @@ func (s *session) cache() (*cache.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cache.Open(filepath.Join(st.Root(), "cache"))
+	c, err := cache.Open(filepath.Join(st.Root(), "cache"))
+	return c, st.Diagnose("open the build cache", err)
 }
 
 // snapshots opens the unpacked layers of the store.
@@ -114,7 +115,8 @@ func (s *session) snapshots() (*executor.Snapshots, error) {
 	if err != nil {
 		return nil, err
 	}
-	return executor.OpenSnapshots(executor.SnapshotDirs(st.Root(), s.level)[0], s.level)
+	snapshots, err := executor.OpenSnapshots(executor.SnapshotDirs(st.Root(), s.level)[0], s.level)
+	return snapshots, st.Diagnose("open the unpacked layers", err)
 }
 
 // space is the store with all that is in it.
@@ -128,7 +130,7 @@ func (s *session) space() (space.Space, error) {
 		return space.Space{}, err
 	}
 	snapshots, err := executor.OpenAllSnapshots(st.Root(), s.level)
-	return space.Space{Images: st, Cache: memory, Snapshots: snapshots}, err
+	return space.Space{Images: st, Cache: memory, Snapshots: snapshots}, st.Diagnose("open the unpacked layers", err)
 }
 
 // client gives a registry client that tells show of its transfers.
