@@ -292,3 +292,15 @@ func (g *Graph) WriteDOT(w io.Writer) error {
 func dotQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
 }
+
+// inResult reports whether a result has all layers that are there after a step.
+func (g *Graph) inResult(s *Step) bool {
+	for _, target := range g.Targets {
+		for at := target; at != nil; at = at.Parent {
+			if at == s {
+				return true
+			}
+		}
+	}
+	return false
+}

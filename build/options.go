@@ -74,6 +74,9 @@ type Request struct {
 	// Tags are given to the result.
 	Tags []image.Ref
 	Pull PullPolicy
+	// OnLayer, if set, is told of each layer of the results as soon as it is known,
+	// while later steps still run: from any goroutine, several at once, each once.
+	OnLayer func(image.Layer)
 	// LeaveLayers names results though layers of theirs that no step has read are
 	// at registries alone. Else those are fetched first.
 	LeaveLayers bool

@@ -43,6 +43,7 @@ type run struct {
 	ran      int
 	events   sync.Mutex
 	tails    map[int]*tail
+	told     map[*Layer]bool         // that Request.OnLayer knows of, or will
 	usages   map[int]*executor.Usage // by step ID
 	entries  map[int]*BuildStep      // by step ID
 }
@@ -56,7 +57,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	defer lease.Release()
-	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{}, usages: map[int]*executor.Usage{}, entries: map[int]*BuildStep{}}
+	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{}, told: map[*Layer]bool{}, usages: map[int]*executor.Usage{}, entries: map[int]*BuildStep{}}
 	defer r.bytes.close()
 	if err := r.openContext(ctx); err != nil {
 		return nil, err

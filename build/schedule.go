@@ -104,10 +104,33 @@ func (r *run) evaluate(ctx context.Context, s *Step) error {
 	if err != nil {
 		return err
 	}
+	r.tellLayers(s, st)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.states[s.ID] = st
 	return nil
+}
+
+// tellLayers tells of the layers that a step has added to a result.
+func (r *run) tellLayers(s *Step, st *State) {
+	if r.req.OnLayer == nil || !r.graph.inResult(s) {
+		return
+	}
+	for _, l := range st.Layers {
+		r.mu.Lock()
+		again := r.told[l]
+		r.told[l] = true
+		r.mu.Unlock()
+		if again {
+			continue
+		}
+		r.background.start(func(ctx context.Context) error {
+			if made, err := l.wait(ctx); err == nil {
+				r.req.OnLayer(made)
+			}
+			return nil // whoever made it tells of a failure
+		})
+	}
 }
 
 // step computes the State after a step.

@@ -52,6 +52,15 @@ func (p *Press) Close() {
 // Changes reports whether a layer leaves in another form than it has.
 func (p *Press) Changes(l Layer) bool { return p.how.changes(l.Descriptor) }
 
+// Ready reports whether the form in which a layer leaves is there already.
+func (p *Press) Ready(l Layer) bool {
+	if !p.Changes(l) {
+		return true
+	}
+	_, ok := p.store.compressed(p.memo(l))
+	return ok
+}
+
 // Layer begins to make the form in which a layer leaves, or finds the one that is made already.
 func (p *Press) Layer(l Layer) *Pressing {
 	p.mu.Lock()
@@ -324,4 +333,38 @@ func section(f *os.File, from, to int64, err error) (io.ReadCloser, error) {
 		io.Reader
 		io.Closer
 	}{io.NewSectionReader(f, from, max(0, to-from)), f}, nil
+}
+
+// ImageLayers lists the layers of an image, or of all images of an index that are in the store. Artifacts have none.
+func (s *Store) ImageLayers(ctx context.Context, desc ocispec.Descriptor) ([]Layer, error) {
+	return s.imageLayers(ctx, desc, 0)
+}
+
+func (s *Store) imageLayers(ctx context.Context, desc ocispec.Descriptor, depth int) ([]Layer, error) {
+	doc, err := readDocument(ctx, s, desc)
+	if err != nil {
+		return nil, err
+	}
+	if doc.index == nil {
+		if !isConfigType(doc.manifest.Config.MediaType) || doc.manifest.ArtifactType != "" {
+			return nil, nil
+		}
+		img, err := readImage(ctx, s, desc, doc.manifest)
+		if err != nil {
+			return nil, err
+		}
+		return img.Layers, nil
+	}
+	var list []Layer
+	for _, child := range doc.index.Manifests {
+		if depth > maxDepth || !s.Use(child.Digest) || !isIndexType(child.MediaType) && !isManifestType(child.MediaType) {
+			continue
+		}
+		layers, err := s.imageLayers(ctx, child, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, layers...)
+	}
+	return list, nil
 }

@@ -216,6 +216,17 @@ func (p *pusher) child(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	return p.tree(ctx, node{desc: desc, body: body, reference: desc.Digest.String(), depth: depth})
 }
 
+// PushStored makes a repository have a blob of a store, by an upload or otherwise. It becomes part of an image by a later Push.
+func (c *Client) PushStored(ctx context.Context, repo Repository, desc ocispec.Descriptor, from Source) error {
+	j, err := c.newJob(opPush, repo, "")
+	if err != nil {
+		return err
+	}
+	p := &pusher{job: j, from: from}
+	_, err = p.blob(ctx, desc, func(*upload) {})
+	return err
+}
+
 // blob pushes a config or a layer, and tells whether that was left out because it is remembered to be there.
 func (p *pusher) blob(ctx context.Context, desc ocispec.Descriptor, how func(*upload)) (remembered bool, err error) {
 	if strings.Contains(desc.MediaType, "nondistributable") || strings.Contains(desc.MediaType, ".foreign.") {

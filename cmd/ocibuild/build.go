@@ -25,6 +25,7 @@ type buildCommand struct {
 	noCache, push, quiet, replay                bool
 	noCacheStages, insecure                     []string
 	progress, iidFile, metadataFile, printGraph string
+	compression                                 compressionFlags
 	jobs                                        int
 	checkOnly, json                             bool
 	callText                                    string
@@ -99,6 +100,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	c.pullFlag = fs.Lookup("pull")
 	fs.BoolVar(&c.replay, "replay-logs", false, "show the output of steps that are cached, as it was when they ran")
 	fs.BoolVar(&c.push, "push", false, "push the image under all its names")
+	c.compression.declare(fs, "gzip", "for --push, and for archives if it is given")
 	fs.StringArrayVarP(&c.outputTexts, "output", "o", nil, "write the result also as `type=TYPE,dest=PATH` says (may be repeated)")
 	fs.StringVar(&c.progress, "progress", "auto", "show progress as `MODE`: auto, plain, tty, json or quiet")
 	fs.StringVar(&c.iidFile, "iidfile", "", "write the image id to this `FILE`")
@@ -236,13 +238,19 @@ func (c *buildCommand) checkNames() error {
 
 // checkOutputs looks at everything that the build is to write.
 func (c *buildCommand) checkOutputs(s *stdio) error {
+	if err := c.compression.check("--compression"); err != nil {
+		return err
+	}
 	for _, text := range c.outputTexts {
 		o, err := parseOutput(text)
 		if err != nil {
 			return err
 		}
-		c.addOutput(o)
+		if err := c.addOutput(o); err != nil {
+			return err
+		}
 	}
+	c.compressOutputs()
 	stdout := 0
 	for _, o := range c.outputs {
 		if o.dest == "-" {
@@ -262,7 +270,7 @@ func (c *buildCommand) checkOutputs(s *stdio) error {
 	return c.checkFiles()
 }
 
-func (c *buildCommand) addOutput(o output) {
+func (c *buildCommand) addOutput(o output) error {
 	c.push = c.push || o.push
 	for _, ref := range o.names {
 		if !slices.Contains(c.tags, ref) {
@@ -271,6 +279,24 @@ func (c *buildCommand) addOutput(o output) {
 	}
 	if o.dest != "" {
 		c.outputs = append(c.outputs, o)
+		return nil
+	}
+	if o.compression == nil {
+		return nil
+	}
+	if c.compression.given && o.compression.how != c.compression.how {
+		return usagef("what is pushed can be compressed in one way only, and the flags and outputs name several")
+	}
+	c.compression = *o.compression
+	return nil
+}
+
+// compressOutputs lets archives that say nothing of their compression have that of the flags, if these do.
+func (c *buildCommand) compressOutputs() {
+	for i, o := range c.outputs {
+		if o.compression == nil && c.compression.given && (o.kind == "oci" || o.kind == "docker") {
+			c.outputs[i].compression = &c.compression
+		}
 	}
 }
 

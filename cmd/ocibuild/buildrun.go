@@ -73,13 +73,18 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 		return nil, err
 	}
 	s.bring.never = c.pullText == string(build.PullNever)
-	result, err := b.Build(ctx, build.Request{
+	dispatch, err := c.dispatch(ctx, s, b, show)
+	if err != nil {
+		return nil, err
+	}
+	defer dispatch.close()
+	result, err := b.Build(dispatch.ctx, build.Request{
 		Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
-		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText), LeaveLayers: c.push,
+		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText), OnLayer: dispatch.onLayer, LeaveLayers: c.push,
 		ReplayLogs: c.replay, NoCache: c.noCache, NoCacheStages: c.noCacheStages,
 		Secrets: c.secrets,
 	})
-	if err != nil {
+	if err = dispatch.built(err); err != nil {
 		return nil, err
 	}
 	s.keep(result.Image.Digest)
@@ -89,24 +94,8 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 			return nil, err
 		}
 	}
-	if c.push {
-		p := &pusher{store: b.Store, client: s.client(c.insecure, show), show: show, how: image.DefaultCompression()}
-		for _, other := range result.Others {
-			for _, ref := range other.Tags {
-				if _, err := p.push(ctx, ref, other.Image); err != nil {
-					return nil, err
-				}
-			}
-		}
-		for _, ref := range result.Tags {
-			pushed, err := p.push(ctx, ref, result.Image)
-			if err != nil {
-				return nil, err
-			}
-			done.pushed = append(done.pushed, pushed.Descriptor)
-		}
-	}
-	return done, nil
+	done.pushed, err = dispatch.push(ctx, result)
+	return done, err
 }
 
 // builder puts a builder together.

@@ -15,11 +15,14 @@ type compressionFlags struct {
 	level int
 	force bool
 
-	how image.Compression
+	// given says that somebody has asked for it.
+	given bool
+	fs    *pflag.FlagSet
+	how   image.Compression
 }
 
 func (c *compressionFlags) declare(fs *pflag.FlagSet, word, unchanged string) {
-	c.word = word
+	c.word, c.fs = word, fs
 	fs.StringVar(&c.word, "compression", word, "compress layers that are not with `HOW`: none, gzip, zstd or estargz; "+unchanged)
 	fs.IntVar(&c.level, "compression-level", 0, "`LEVEL` to compress with: gzip and estargz 1 to 9, zstd 1 to 22 (default: 4 and 3)")
 	fs.BoolVar(&c.force, "force-compression", false, "compress layers anew that are compressed in another way")
@@ -33,6 +36,9 @@ func (c *compressionFlags) check(flag string) error {
 	algorithm, ok := words[c.word]
 	if !ok {
 		return oneOf(flag, c.word, compressionWords)
+	}
+	for _, name := range compressionKeys {
+		c.given = c.given || c.fs != nil && c.fs.Changed(name)
 	}
 	c.how = image.Compression{Algorithm: algorithm, Level: c.level, Force: c.force}
 	if err := c.how.Check(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,17 +23,22 @@ type output struct {
 	dest  string
 	names []image.Ref
 	push  bool
+	// compression is in which form layers leave; nil as the build's flags say.
+	compression *compressionFlags
 }
+
+// compressionKeys are how BuildKit says in which form layers leave.
+var compressionKeys = []string{"compression", "compression-level", "force-compression"}
 
 // outputKinds are the types of outputs with the keys that each takes.
 func outputKinds() map[string][]string {
 	return map[string][]string{
 		"local":    {"dest"},
 		"tar":      {"dest"},
-		"oci":      {"dest"},
-		"docker":   {"dest"},
-		"image":    {"name", "push"},
-		"registry": {"name"},
+		"oci":      append([]string{"dest"}, compressionKeys...),
+		"docker":   append([]string{"dest"}, compressionKeys...),
+		"image":    append([]string{"name", "push"}, compressionKeys...),
+		"registry": append([]string{"name"}, compressionKeys...),
 	}
 }
 
@@ -96,10 +102,30 @@ func (o *output) set(text string, keys map[string]string, allowed []string) erro
 			}
 		case k == "name":
 			err = o.setNames(v)
+		case slices.Contains(compressionKeys, k):
+			err = o.setCompression(text, k, v)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (o *output) setCompression(text, k, v string) (err error) {
+	if o.compression == nil {
+		o.compression = &compressionFlags{word: "gzip", given: true}
+	}
+	switch k {
+	case "compression":
+		o.compression.word = v
+	case "compression-level":
+		o.compression.level, err = strconv.Atoi(v)
+	case "force-compression":
+		o.compression.force, err = strconv.ParseBool(v)
+	}
+	if err != nil {
+		return usagef("--output=%s: %s cannot be %q", text, k, v)
 	}
 	return nil
 }
@@ -117,6 +143,11 @@ func (o *output) setNames(list string) error {
 
 // check completes the output.
 func (o *output) check(text string) error {
+	if o.compression != nil {
+		if err := o.compression.check("--output compression"); err != nil {
+			return err
+		}
+	}
 	switch o.kind {
 	case "registry":
 		o.push = true
@@ -163,6 +194,15 @@ func (o output) writeTo(ctx context.Context, s *session, b *build.Builder, done 
 	}
 	if len(refs) == 0 {
 		refs = []image.Reference{{Descriptor: desc}}
+	}
+	if o.compression != nil {
+		var err error
+		if desc, err = b.Store.Portable(ctx, desc, o.compression.how); err != nil {
+			return err
+		}
+		for i := range refs {
+			refs[i].Descriptor = desc
+		}
 	}
 	return writeFile(s.stdio, o.dest, func(w io.Writer) error {
 		return b.Store.SaveReferences(ctx, w, refs, image.SaveOptions{Format: image.ArchiveFormat(o.kind)})

@@ -91,7 +91,8 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	}
 	defer lease.Release()
 	show := newDisplay(c.show.mode, s.stdio)
-	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all, how: c.compression.how}
+	p := &pusher{store: st, client: s.client(c.insecure, show), show: show, whole: c.all, press: st.Press(ctx, c.compression.how)}
+	defer p.press.Close()
 	s.bring.use(p.client, show)
 	var done []registry.Pushed
 	for _, i := range images {
@@ -155,7 +156,7 @@ type pusher struct {
 	store  *image.Store
 	client *registry.Client
 	show   display
-	how    image.Compression
+	press  *image.Press
 	whole  bool // refuse an index of which some images are nowhere
 }
 
@@ -169,29 +170,32 @@ func (p *pusher) push(ctx context.Context, ref image.Ref, desc ocispec.Descripto
 }
 
 func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (registry.Pushed, error) {
-	portable, err := p.store.Portable(ctx, desc, p.how)
+	if err := p.sendLayers(ctx, ref, desc); err != nil {
+		return registry.Pushed{}, err
+	}
+	portable, err := p.press.Portable(ctx, desc)
 	if err != nil {
 		return registry.Pushed{}, fmt.Errorf("compress %s: %w", ref.Familiar(), err)
 	}
 	return p.client.Push(ctx, registry.PushRequest{
-		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, MountFrom: p.siblings(ctx, ref), Whole: p.whole,
+		Repo: repository(ref), Reference: ref.Tag(), Descriptor: portable, Whole: p.whole,
 	}, relay{p.store, p.client})
 }
 
-// siblings are the other repositories of the same registry that the store has
-// images of: their blobs may be mounted in place of an upload.
-func (p *pusher) siblings(ctx context.Context, ref image.Ref) []registry.Repository {
-	refs, err := p.store.References(ctx)
+// sendLayers sends what is compressed for it while it is.
+func (p *pusher) sendLayers(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) error {
+	layers, err := p.store.ImageLayers(ctx, desc)
 	if err != nil {
+		return fmt.Errorf("push %s: %w", ref.Familiar(), err)
+	}
+	layers = slices.DeleteFunc(layers, func(l image.Layer) bool { return p.press.Ready(l) })
+	if len(layers) == 0 {
 		return nil
 	}
-	var out []registry.Repository
-	seen := map[string]bool{ref.Repository(): true}
-	for _, other := range refs {
-		if other.Ref.Host() == ref.Host() && !seen[other.Ref.Repository()] {
-			seen[other.Ref.Repository()] = true
-			out = append(out, repository(other.Ref))
-		}
+	s := p.ship(ctx, nil, func(error) {})
+	s.repos = []registry.Repository{repository(ref)}
+	for _, l := range layers {
+		s.layer(l)
 	}
-	return out
+	return s.wait(nil)
 }

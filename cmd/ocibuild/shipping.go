@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxShipped is how many layers wait for their turn at the registries, or are under way.
+const maxShipped = 64
+
+// shipping sends layers to repositories as soon as they are there, and compresses them on the way. What it has brought becomes part
+// of an image when the image is pushed.
+type shipping struct {
+	p     *pusher
+	repos []registry.Repository
+	rows  []*row
+	group *errgroup.Group
+	ctx   context.Context // of the group
+	stop  context.CancelCauseFunc
+
+	mu   sync.Mutex
+	seen map[digest.Digest]bool
+}
+
+// ship begins to send layers to the repositories of some names. failed is called when that fails.
+func (p *pusher) ship(ctx context.Context, refs []image.Ref, failed func(error)) *shipping {
+	ctx, stop := context.WithCancelCause(ctx)
+	s := &shipping{p: p, stop: stop, seen: map[digest.Digest]bool{}}
+	s.group, s.ctx = errgroup.WithContext(ctx)
+	s.group.SetLimit(maxShipped)
+	for _, ref := range refs {
+		if repo := repository(ref); !slices.Contains(s.repos, repo) {
+			s.repos = append(s.repos, repo)
+			s.rows = append(s.rows, p.show.begin("send layers to "+repositoryName(ref), repositoryName(ref)))
+		}
+	}
+	context.AfterFunc(s.ctx, func() { failed(context.Cause(s.ctx)) })
+	return s
+}
+
+// allowed asks the registries whether they would take the layers.
+func (s *shipping) allowed(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, repo := range s.repos {
+		group.Go(func() error { return s.p.client.CheckPush(ctx, repo) })
+	}
+	return group.Wait()
+}
+
+// layer sends a layer, once.
+func (s *shipping) layer(l image.Layer) {
+	s.mu.Lock()
+	again := s.seen[l.Descriptor.Digest]
+	s.seen[l.Descriptor.Digest] = true
+	s.mu.Unlock()
+	if again || s.ctx.Err() != nil {
+		return
+	}
+	from := relay{s.p.store, s.p.client}
+	for _, repo := range s.repos {
+		s.group.Go(func() error {
+			if !s.p.press.Changes(l) {
+				return s.p.client.PushStored(s.ctx, repo, l.Descriptor, from)
+			}
+			made := s.p.press.Layer(l)
+			shown := ocispec.Descriptor{Digest: l.Descriptor.Digest}
+			_, err := s.p.client.PushStream(s.ctx, repo, registry.Stream{Growing: made, Key: made.Key, Shown: shown}, from)
+			return err
+		})
+	}
+}
+
+// wait waits until all layers are where they should be, or gives up.
+func (s *shipping) wait(giveUp error) error {
+	if giveUp != nil {
+		s.stop(giveUp)
+	}
+	err := s.group.Wait()
+	s.stop(nil)
+	if giveUp != nil {
+		err = giveUp
+	}
+	for _, r := range s.rows {
+		s.p.show.end(r, err)
+	}
+	s.rows = nil
+	return err
+}
