@@ -119,7 +119,7 @@ func (s *Store) BlobFile(ctx context.Context, d digest.Digest) (*os.File, error)
 	if !ok {
 		return nil, err
 	}
-	if err := s.Need(ctx, ocispec.Descriptor{Digest: d, Size: p.Size}); err != nil {
+	if err := s.Need(ctx, ocispec.Descriptor{Digest: d, Size: p.size}); err != nil {
 		return nil, err
 	}
 	return s.openBlob(d)
@@ -139,7 +139,7 @@ func (s *Store) Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadClose
 		return nil, err
 	}
 	if desc.Size == 0 {
-		desc.Size = p.Size
+		desc.Size = p.size
 	}
 	return s.stream(ctx, desc)
 }

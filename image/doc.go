@@ -13,8 +13,7 @@
 //	<root>/locks/                    flock(2) files; locks/leases/ has one a live build
 //	<root>/cache/blobs/<hex>.<algorithm>-<level>
 //	                                 which blob an uncompressed layer was compressed to
-//	<root>/cache/blobs/<algorithm>-<hex>.places
-//	                                 which repositories have a blob
+//	<root>/cache/blobs/places        which repositories have which blobs, a line each
 //	<root>/cache/summaries           what lists say of manifests and indexes, so that they need not be read
 //
 // # References

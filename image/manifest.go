@@ -290,7 +290,7 @@ func (n needs) sync(ctx context.Context, s *Store) error {
 	if err := s.Sync(ctx, n.here...); err != nil {
 		return err
 	}
-	return s.syncAway(ctx, n.away)
+	return s.syncAway(n.away)
 }
 
 // use marks all of it as used once more.

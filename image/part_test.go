@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -402,13 +403,47 @@ func TestPlaces(t *testing.T) {
 	if got := list(); fmt.Sprint(got) != "[host/a host/c host/b]" {
 		t.Errorf("got %v", got)
 	}
-	if err := s.Lost(desc.Digest, "host", "c"); err != nil {
+	f, err := os.OpenFile(s.placesPath(), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := list(); fmt.Sprint(got) != "[host/a host/b]" {
-		t.Errorf("got %v", got)
+	_, err = f.WriteString("sha256:torn") // by a power failure
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Seen(desc, "host", "d"); err != nil {
+		t.Fatal(err)
+	}
+	other := openTest(t, s.root, disk{flush: noFlush})
+	for _, at := range []*Store{s, other} {
+		var got []string
+		for host, repo := range at.Places(desc.Digest) {
+			got = append(got, host+"/"+repo)
+		}
+		if fmt.Sprint(got) != "[host/d host/a host/c host/b]" {
+			t.Errorf("got %v", got)
+		}
+	}
+	if err := other.Seen(desc, "host", "e"); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); fmt.Sprint(got) != "[host/e host/d host/a host/c host/b]" {
+		t.Errorf("another process has written, and this one reads %v", got)
 	}
 	if !s.UseAnywhere(desc.Digest) || s.Use(desc.Digest) {
 		t.Error("the blob is away, and not here")
+	}
+	if _, err := s.Prune(t.Context(), PruneOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.away(desc.Digest) {
+		t.Error("what was heard of a moment ago is forgotten")
+	}
+	if err := s.prunePlaces(t.Context(), nil, time.Now().Add(2*placesAge)); err != nil {
+		t.Fatal(err)
+	}
+	if s.away(desc.Digest) || other.away(desc.Digest) {
+		t.Error("what nothing needs is remembered for ever")
 	}
 }

@@ -135,7 +135,7 @@ func (p *pruning) mark(ctx context.Context) error {
 	if err := p.markCompressed(); err != nil {
 		return err
 	}
-	return p.markPlaced(ctx)
+	return p.store.prunePlaces(ctx, p.keep, p.limit)
 }
 
 func (p *pruning) keepMore(ctx context.Context) ([]digest.Digest, error) {
@@ -195,30 +195,6 @@ func (p *pruning) markImage(ctx context.Context, m ocispec.Descriptor) error {
 	}
 	for _, d := range append(c.found, c.absent...) {
 		p.keep[d.Digest] = true
-	}
-	return nil
-}
-
-// markPlaced forgets where blobs are that no image needs. Under the lock nobody
-// begins to rely on that.
-func (p *pruning) markPlaced(ctx context.Context) error {
-	list, err := p.store.placesFiles()
-	if err != nil {
-		return err
-	}
-	unlock, err := p.store.lock(ctx, lockSweep)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	for _, f := range list {
-		info, err := os.Stat(f.path)
-		if err != nil || p.keep[f.digest] || !info.ModTime().Before(p.limit.Add(-placesAge)) {
-			continue
-		}
-		if err := p.store.disk.remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ type Store struct {
 	queue  lockQueue
 	opened time.Time
 	remote Remote // nil: what is elsewhere stays there
+	places placesLog
 	guard  func(context.Context) error
 }
 
