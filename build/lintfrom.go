@@ -1,6 +1,7 @@
 package build
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -67,7 +68,8 @@ func (l *linter) from(st *parser.Stage, globals scope, declared []string) bool {
 			"Setting platform to predefined %s in FROM is redundant as this is the default behavior", st.From.Platform)
 	}
 	p, perr := ParsePlatform(text)
-	if perr != nil {
+	unknown := errors.Is(perr, errArchitecture) && strings.Contains(text, "/")
+	if perr != nil && !unknown || text == "local" {
 		return false
 	}
 	named := strings.Contains(st.Name, p.OS) || strings.Contains(st.Name, p.Architecture)

@@ -62,11 +62,21 @@ func readDir(dir string) (*Image, error) {
 	return readManifest(filepath.Join(dir, "manifest.json"), blob)
 }
 
-// readManifest reads an image from its manifest on.
+// readManifest reads an image from its manifest on, or the only image of an index.
 func readManifest(name string, blob func(digest.Digest) string) (*Image, error) {
-	var m ocispec.Manifest
+	var m struct {
+		ocispec.Manifest
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
 	if err := readJSON(name, &m); err != nil {
 		return nil, err
+	}
+	switch len(m.Manifests) {
+	case 0:
+	case 1:
+		return readManifest(blob(m.Manifests[0].Digest), blob)
+	default:
+		return nil, fmt.Errorf("%s is an index of several images", name)
 	}
 	var c config
 	if err := readJSON(blob(m.Config.Digest), &c); err != nil {
