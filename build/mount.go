@@ -198,6 +198,14 @@ func (s *scene) close() {
 	}
 }
 
+// hiddenBy reports whether one of the mounts after it has the same target.
+func (m *stepMount) hiddenBy(later []*stepMount) bool {
+	return m.shows() && slices.ContainsFunc(later, func(l *stepMount) bool { return l.shows() && path.Clean(l.target) == path.Clean(m.target) })
+}
+
+// shows reports whether the mount is there in any case.
+func (m *stepMount) shows() bool { return m.Type == "bind" || m.Type == "cache" || m.Type == "tmpfs" }
+
 // add makes a mount part of the process.
 func (s *scene) add(ctx context.Context, m *stepMount) error {
 	switch m.Type {

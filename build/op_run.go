@@ -215,7 +215,10 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 	if err := scene.lockCaches(ctx, o.p.mounts); err != nil {
 		return err
 	}
-	for _, m := range o.p.mounts {
+	for i, m := range o.p.mounts {
+		if m.hiddenBy(o.p.mounts[i+1:]) {
+			continue
+		}
 		if err := scene.add(ctx, m); err != nil {
 			return fmt.Errorf("--mount=%s: %w", m.Raw, err)
 		}
