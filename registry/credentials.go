@@ -123,16 +123,26 @@ func (k *keyring) paths() []string {
 		return list
 	}
 	runtime, home := k.getenv("XDG_RUNTIME_DIR"), k.getenv("HOME")
-	if runtime == "" {
-		runtime = fmt.Sprintf("/run/user/%d", os.Getuid())
+	add(filepath.Join(runtime, "containers/auth.json"), runtime != "")
+	for _, uid := range userIDs() {
+		add(fmt.Sprintf("/run/containers/%d/auth.json", uid), runtime == "")
 	}
-	add(filepath.Join(runtime, "containers/auth.json"), true)
-	add(fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid()), true)
 	config := k.getenv("XDG_CONFIG_HOME")
 	if config == "" {
 		config = filepath.Join(home, ".config")
 	}
 	add(filepath.Join(config, "containers/auth.json"), home != "" || k.getenv("XDG_CONFIG_HOME") != "")
+	return list
+}
+
+// userIDs are the ids that the user has: in this user namespace, and outside of it.
+func userIDs() []int {
+	list := []int{os.Getuid()}
+	text, err := os.ReadFile("/proc/self/uid_map")
+	var inside, outside, n int
+	if _, scanErr := fmt.Sscan(string(text), &inside, &outside, &n); err == nil && scanErr == nil && inside == list[0] && outside != inside {
+		list = append(list, outside)
+	}
 	return list
 }
 

@@ -31,9 +31,9 @@ func (e *endpoint) path(rest string) string {
 // use says what a job's endpoints are for.
 func (j job) use() hosts.Use {
 	switch j.op {
-	case opPush, opDelete, opLogin, opLogout:
+	case opPush, opDelete:
 		return hosts.Push
-	case opTags, opCatalog, opPing:
+	case opTags, opCatalog, opPing, opLogin, opLogout:
 		return hosts.List
 	}
 	return hosts.Pull

@@ -268,23 +268,44 @@ func (j job) transportError(ctx context.Context, err error) error {
 		e.Message = "the registry wants a user name and a password, and what is stored is a token"
 		e.Hint = j.statusHint(e)
 	default:
-		e.Err, e.Hint = j.c.redacted(withoutURL(err)), j.networkHint(err)
+		host := j.host()
+		if other := hostOf(err); other != "" && other != host {
+			e.Message, host = "at "+other+", where the registry sends us", other
+		}
+		e.Err, e.Hint = j.c.redacted(withoutURL(err)), networkHint(err, host)
 	}
 	return e
 }
 
+// host is the host that is asked.
+func (j job) host() string {
+	if j.at != "" {
+		return j.at
+	}
+	return nameHost(j.repo.Host)
+}
+
+// hostOf gives the host of the request that an error is about.
+func hostOf(err error) string {
+	var u *url.Error
+	if !errors.As(err, &u) {
+		return ""
+	}
+	at, parseErr := url.Parse(u.URL)
+	if parseErr != nil {
+		return ""
+	}
+	return nameHost(at.Host)
+}
+
 // networkHint says what to do about an error below HTTP.
-func (j job) networkHint(err error) string {
+func networkHint(err error, host string) string {
 	var (
 		dns   *net.DNSError
 		cert  *tls.CertificateVerificationError
 		noTLS tls.RecordHeaderError
 		alert *net.OpError
 	)
-	host := nameHost(j.repo.Host)
-	if j.at != "" {
-		host = j.at
-	}
 	switch {
 	case errors.As(err, &dns):
 		return "check the host's name and the network"

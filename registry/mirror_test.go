@@ -279,8 +279,14 @@ func TestAuthorities(t *testing.T) {
 		http.Redirect(w, r, other.URL+"/v2/app/tags/list", http.StatusTemporaryRedirect)
 	})
 	_, err = collect(c.Tags(t.Context(), f.repo("app")))
-	if e := asError(t, err); !strings.Contains(e.Error(), "unknown authority") {
+	if e := asError(t, err); !strings.Contains(e.Error(), "at "+other.host()+", where the registry sends us") ||
+		!strings.Contains(e.Error(), "unknown authority") || !strings.Contains(e.Hint, "--insecure "+other.host()) {
 		t.Errorf("a redirect took the authority along: %v", err)
+	}
+	closed := fmt.Sprintf("server = %q\ncapabilities = [\"pull\"]\nskip_verify = true\n", f.URL)
+	c = newClient(t, Options{ConfigDir: t.TempDir(), Hosts: configured(t, map[string]string{"certs.d/r.example/hosts.toml": closed})})
+	if _, err := c.Login(context.Background(), "r.example", "ann", secret); err != nil {
+		t.Errorf("login where nothing may be pushed: %v", err)
 	}
 	skip := fmt.Sprintf("server = %q\nskip_verify = true\n", other.URL)
 	c = newClient(t, Options{Hosts: configured(t, map[string]string{"certs.d/r.example/hosts.toml": skip})})

@@ -45,8 +45,8 @@ func (c *Client) server(host string, p hosts.Endpoint) (*server, error) {
 	if p.Insecure {
 		p.TLS.SkipVerify = true
 	}
-	settings := fmt.Sprint(p.TLS, p.DialTimeout)
-	key := fmt.Sprint(host, p.Scheme, p.Insecure, p.Header, settings)
+	settings := fmt.Sprintf("%q %q %v %s", p.TLS.CAs, p.TLS.Pairs, p.TLS.SkipVerify, p.DialTimeout)
+	key := fmt.Sprintf("%s %s %v %v %s", host, p.Scheme, p.Insecure, p.Header, settings)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s, ok := c.servers[key]; ok {

@@ -14,7 +14,7 @@ type copyCommand struct {
 	platforms platformsFlag
 	allTags   bool
 	referrers bool
-	quiet     bool
+	show      progressFlag
 	insecure  []string
 }
 
@@ -39,12 +39,15 @@ func (c *copyCommand) Flags(fs *pflag.FlagSet) {
 	c.platforms.declare(fs, "copy the image for this `OS/ARCH[/VARIANT]`, not those for all platforms")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "copy all tags of the repository")
 	fs.BoolVar(&c.referrers, "referrers", false, "copy the artifacts that are about the image too: signatures, bills of materials and the like")
-	fs.BoolVarP(&c.quiet, "quiet", "q", false, "show no progress")
+	c.show.declare(fs)
 	insecureFlag(fs, &c.insecure)
 }
 
 func (c *copyCommand) Check(_ *stdio, args []string) error {
 	if err := count(args, 2, 2, "SOURCE and DEST"); err != nil {
+		return err
+	}
+	if err := c.show.check(); err != nil {
 		return err
 	}
 	var err error
@@ -75,11 +78,7 @@ func (c *copyCommand) Check(_ *stdio, args []string) error {
 }
 
 func (c *copyCommand) Run(ctx context.Context, s *session) error {
-	mode := "auto"
-	if c.quiet {
-		mode = "quiet"
-	}
-	show := newDisplay(mode, s.stdio)
+	show := newDisplay(c.show.mode, s.stdio)
 	client := s.client(c.insecure, show)
 	pairs, err := c.pairs(ctx, client)
 	var done []string
@@ -96,7 +95,7 @@ func (c *copyCommand) Run(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return err
+	return failed(ctx, show, err)
 }
 
 // copyPair is a reference to copy, and what it is to be.

@@ -18,6 +18,7 @@ type registryInspectCommand struct {
 	ref         image.Ref
 	platform    platformFlag
 	raw, config bool
+	json        bool
 	format      string
 	template    *template.Template
 	insecure    []string
@@ -43,12 +44,16 @@ func (c *registryInspectCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.raw, "raw", false, "print the manifest or index as it is")
 	fs.BoolVar(&c.config, "config", false, "print the config as it is")
 	fs.StringVarP(&c.format, "format", "f", "", "print this Go `TEMPLATE`, or json for one line")
+	fs.BoolVar(&c.json, "json", false, "print one line of JSON, as --format=json does")
 	insecureFlag(fs, &c.insecure)
 }
 
 func (c *registryInspectCommand) Check(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one REF"); err != nil {
 		return err
+	}
+	if c.json && c.format == "" {
+		c.format = "json"
 	}
 	if c.raw && c.config || (c.raw || c.config) && c.format != "" {
 		return usagef("--raw, --config and --format exclude each other")

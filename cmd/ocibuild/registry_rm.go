@@ -5,10 +5,12 @@ import (
 	"fmt"
 
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
 )
 
 type registryRmCommand struct {
+	listing
 	refs     []image.Ref
 	force    bool
 	insecure []string
@@ -19,7 +21,8 @@ func registryRmDescription() *command {
 		name: "registry rm", args: "REF...", short: "delete tags and manifests at a registry",
 		long: "Deletes a tag, or with NAME@DIGEST a manifest and all its tags. Registries that delete manifests only, as docker-registry does, " +
 			"lose the manifest of a tag if no other tag has it, or with --force. Space comes back when the registry collects its garbage. A registry " +
-			"may have to be set up for it: docker-registry wants REGISTRY_STORAGE_DELETE_ENABLED=true.",
+			"may have to be set up for it: docker-registry wants REGISTRY_STORAGE_DELETE_ENABLED=true.\n" +
+			"Fields of templates: .Name .Tag .Digest",
 		examples: []example{
 			{"ocibuild registry rm ghcr.io/me/app:rc1", ""},
 			{"ocibuild registry rm $(ocibuild registry resolve ghcr.io/me/app:old)", "the manifest, whatever its tags"},
@@ -31,6 +34,7 @@ func registryRmDescription() *command {
 func (c *registryRmCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.force, "force", "f", false, "delete the other tags of the image too where a tag cannot be deleted alone")
 	insecureFlag(fs, &c.insecure)
+	c.declare(fs)
 }
 
 func (c *registryRmCommand) Check(_ *stdio, args []string) error {
@@ -47,7 +51,15 @@ func (c *registryRmCommand) Check(_ *stdio, args []string) error {
 		}
 		c.refs = append(c.refs, ref)
 	}
-	return nil
+	return c.parse()
+}
+
+// deletedLine is what templates and JSON see of what is gone: a tag, the
+// manifest, or both.
+type deletedLine struct {
+	Name   string
+	Tag    string        `json:",omitempty"`
+	Digest digest.Digest `json:",omitempty"`
 }
 
 func (c *registryRmCommand) Run(ctx context.Context, s *session) error {
@@ -56,6 +68,14 @@ func (c *registryRmCommand) Run(ctx context.Context, s *session) error {
 		gone, err := client.Delete(ctx, repository(ref), remoteReference(ref), c.force)
 		if err != nil {
 			return err
+		}
+		line := deletedLine{repositoryName(ref), gone.Tag, gone.Digest}
+		headers := map[string]string{"Name": "NAME", "Tag": "TAG", "Digest": "DIGEST"}
+		if done, err := writeFormatted(s.out, &c.listing, headers, []deletedLine{line}); done {
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		if gone.Tag != "" {
 			fmt.Fprintf(s.out, "Untagged: %s:%s\n", repositoryName(ref), gone.Tag)

@@ -22,7 +22,13 @@ type Config struct {
 	err        error
 
 	mu    sync.Mutex
-	files map[string]read // by host: what its hosts.toml says
+	files map[string]read  // by host: what its hosts.toml says
+	certs map[string]trust // by host: what certs.d has
+}
+
+type trust struct {
+	tls TLS
+	err error
 }
 
 type read struct {
@@ -150,7 +156,7 @@ func (c *Config) servers(place Endpoint, use Use) ([]Endpoint, error) {
 		if i == len(list)-1 {
 			e.Insecure = place.Insecure
 		}
-		certs, err := c.places.certificates(e.Host)
+		certs, err := c.Certificates(e.Host)
 		if err != nil {
 			return nil, err
 		}
@@ -183,8 +189,21 @@ func (c *Config) fileOf(host string) string {
 	return c.files[host].file
 }
 
-// Certificates gives what certs.d has for a host that a registry has led to.
-func (c *Config) Certificates(host string) (TLS, error) { return c.places.certificates(host) }
+// Certificates gives what certs.d has for a host, such as one that a registry has led to.
+func (c *Config) Certificates(host string) (TLS, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.certs[host]; ok {
+		return t.tls, t.err
+	}
+	if c.certs == nil {
+		c.certs = map[string]trust{}
+	}
+	var t trust
+	t.tls, t.err = c.places.certificates(host)
+	c.certs[host] = t
+	return t.tls, t.err
+}
 
 // ShortName lists the names that registries.conf gives a name without a host. ocibuild does not follow them, for a short name is
 // Docker's; they are for hints.
