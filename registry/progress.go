@@ -57,11 +57,7 @@ type meter struct {
 	offset, marked int64
 }
 
-func (j job) meter(r io.Reader, desc ocispec.Descriptor, note string) *meter {
-	return j.meterFrom(r, desc, note, 0)
-}
-
-// meterFrom is meter for a reader that begins at an offset.
+// meterFrom reports how far a reader comes that begins at an offset.
 func (j job) meterFrom(r io.Reader, desc ocispec.Descriptor, note string, offset int64) *meter {
 	j.report(desc, note, offset, false)
 	return &meter{r: r, j: j, desc: desc, note: note, offset: offset, marked: offset}
