@@ -175,6 +175,8 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	}
 	defer sn.Discard() //nolint:errcheck // what stays behind, the next prune removes
 	if err := o.execute(ctx, sn); err != nil {
+		err = o.lookAtFailure(ctx, sn, err)
+		o.keepFailed(ctx, sn, parents, err)
 		return err
 	}
 	if err := o.checkFiles(ctx, sn); err != nil {
@@ -205,6 +207,24 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 
 // execute runs the command in the snapshot.
 func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
+	return o.onScene(ctx, func(p executor.Process) error {
+		log := o.r.log(o.step)
+		out := newMask(log, o.secrets()) // one writer for both keeps their order
+		err := o.limited(ctx, func(ctx context.Context) error {
+			return o.r.b.Executor.Run(ctx, sn, p, executor.IO{Stdout: out, Stderr: out, Used: o.use()})
+		})
+		if ferr := out.Flush(); err == nil {
+			err = ferr
+		}
+		if leak := o.checkOutput(log, out); err == nil {
+			err = leak
+		}
+		return o.explain(err)
+	})
+}
+
+// onScene calls do with the step's process when all that it mounts is there.
+func (o *runOp) onScene(ctx context.Context, do func(executor.Process) error) error {
 	proc, cleanup, err := o.process()
 	if err != nil {
 		return err
@@ -226,18 +246,7 @@ func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 	if err := o.r.giveDevices(&proc, o.p.devices); err != nil {
 		return err
 	}
-	log := o.r.log(o.step)
-	out := newMask(log, o.secrets()) // one writer for both keeps their order
-	err = o.limited(ctx, func(ctx context.Context) error {
-		return o.r.b.Executor.Run(ctx, sn, proc, executor.IO{Stdout: out, Stderr: out, Used: o.use()})
-	})
-	if ferr := out.Flush(); err == nil {
-		err = ferr
-	}
-	if leak := o.checkOutput(log, out); err == nil {
-		err = leak
-	}
-	return o.explain(err)
+	return do(proc)
 }
 
 // process settles the environment, and puts a heredoc that is a program where

@@ -83,6 +83,7 @@ type Request struct {
 	// NoCache makes every step run; NoCacheStages those of the named stages.
 	NoCache       bool
 	NoCacheStages []string
+	Stops         Stops
 	// ReplayLogs shows the output of steps that are cached as if they ran.
 	ReplayLogs bool
 	// Secrets are what RUN --mount=type=secret may show a step, by id. They

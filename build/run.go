@@ -42,6 +42,7 @@ type run struct {
 	cached   int
 	ran      int
 	events   sync.Mutex
+	looking  sync.Mutex // held while somebody looks at a step
 	tails    map[int]*tail
 	told     map[*Layer]bool         // that Request.OnLayer knows of, or will
 	usages   map[int]*executor.Usage // by step ID
@@ -67,6 +68,9 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		err = lintErr
 	}
 	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	if err := r.checkStops(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
 	began := r.now()

@@ -94,7 +94,15 @@ func (r *run) work(ctx context.Context, q *queue) error {
 func (r *run) evaluate(ctx context.Context, s *Step) error {
 	began := r.now()
 	r.event(Event{Kind: Started, Step: s})
-	st, cached, err := r.step(ctx, s)
+	var st *State
+	cached := false
+	err := r.stopBefore(ctx, s)
+	if err == nil {
+		st, cached, err = r.step(ctx, s)
+	}
+	if err == nil {
+		err = r.stopAfter(ctx, s, st)
+	}
 	if err != nil {
 		err = r.stepError(s, err)
 	}

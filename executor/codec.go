@@ -113,6 +113,7 @@ func (p *plan) code(c *coder) {
 	c.flag(&p.NoDevices)
 	list(c, &p.Masked, c.text)
 	list(c, &p.Readonly, c.text)
+	c.flag(&p.ReadonlyRoot)
 	c.text(&p.Cwd)
 	c.number(&p.Umask)
 	c.number(&p.UID)

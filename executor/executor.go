@@ -170,6 +170,9 @@ func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, j job) error {
 	if err == nil {
 		err = j.start(ctx, p, at.mnt)
 	}
+	if p.ReadonlyRoot {
+		return err // it is read-only for us too by now
+	}
 	return withCleanup(err, st.remove(at.root))
 }
 

@@ -26,6 +26,7 @@ type plan struct {
 	Masked    []string
 	Readonly  []string
 
+	ReadonlyRoot  bool
 	Cwd           string
 	Umask         uint64
 	UID, GID      uint64
@@ -89,7 +90,9 @@ func compile(s *specs.Spec) (*plan, error) {
 		Masked:   s.Linux.MaskedPaths,
 		Readonly: s.Linux.ReadonlyPaths,
 		Cwd:      s.Process.Cwd,
-		Umask:    0o022,
+
+		ReadonlyRoot: s.Root.Readonly,
+		Umask:        0o022,
 
 		NoDevices:  deniesDevices(s.Linux.Resources),
 		NoNewPrivs: s.Process.NoNewPrivileges,
@@ -152,7 +155,6 @@ func refuse(s *specs.Spec) error {
 		{"a list of devices that allows all others", allowsDevices(s.Linux.Resources)},
 		{"an AppArmor profile", s.Process.ApparmorProfile != ""},
 		{"an SELinux label", s.Process.SelinuxLabel != "" || s.Linux.MountLabel != ""},
-		{"a read-only root", s.Root.Readonly},
 		{"hooks", s.Hooks != nil},
 		{"a cgroup", s.Linux.CgroupsPath != ""},
 		{"sysctls", len(s.Linux.Sysctl) > 0},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 	"unicode"
 
@@ -54,6 +55,9 @@ type Process struct {
 	// Security is what any other step may do, and may not.
 	Security Security
 	Devices  []specs.LinuxDevice // more nodes in /dev; without an owner of their own, the process's
+	// ReadOnly lets the process write to its mounts only. Their mount points stay in the
+	// snapshot then.
+	ReadOnly bool
 	// More mounts than the default ones, which they come after. Whatever its kind, a
 	// mount comes after one on a directory above it; of two with one target the
 	// later is made, Mounts, Binds and Files in this order.
@@ -90,6 +94,8 @@ type IO struct {
 	// Terminal, if not nil, gives the process a terminal of its own: what it is typed is
 	// Stdin, what it shows goes to Stdout.
 	Terminal *Terminal
+	// Signals are passed on to the process; nil are none.
+	Signals <-chan os.Signal
 	// Used, if not nil, is filled in when the process has run, also when it failed.
 	Used *Usage
 }

@@ -62,6 +62,12 @@ func setUp(p *plan) error {
 	if err := s.protect(p); err != nil {
 		return err
 	}
+	if p.ReadonlyRoot {
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, &attr); err != nil {
+			return fmt.Errorf("make root filesystem read-only: %w", err)
+		}
+	}
 	return s.finish(p)
 }
 

@@ -56,7 +56,7 @@ func Spec(p Process, h Host) *specs.Spec {
 	hostname := p.hostname()
 	return &specs.Spec{
 		Version:  specs.Version,
-		Root:     &specs.Root{Path: h.RootFS},
+		Root:     &specs.Root{Path: h.RootFS, Readonly: p.ReadOnly},
 		Hostname: hostname,
 		Process:  specProcess(p, h),
 		Mounts:   slices.Concat(defaultMounts(p, h), p.Mounts),

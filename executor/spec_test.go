@@ -114,7 +114,6 @@ func TestCompileRefuses(t *testing.T) {
 		"RLIMIT_COOKIES":    func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_COOKIES"}} },
 		"AppArmor":          func(s *specs.Spec) { s.Process.ApparmorProfile = "x" },
 		"SELinux":           func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
-		"read-only root":    func(s *specs.Spec) { s.Root.Readonly = true },
 		"hooks":             func(s *specs.Spec) { s.Hooks = &specs.Hooks{} },
 		"cgroup":            func(s *specs.Spec) { s.Linux.CgroupsPath = "/x" },
 		"sysctls":           func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"a": "b"} },

@@ -62,6 +62,7 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 	theirs.Close()
 	stdin.begin()
 	tty.begin()
+	defer j.relay(cmd.Process)()
 	r, err := j.follow(cmd, control, p, group)
 	tty.wait()
 	if j.io.Used != nil && cmd.ProcessState != nil {
@@ -82,6 +83,22 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 		exit.OutOfMemory = exit.Err == nil && group.outOfMemory()
 	}
 	return err
+}
+
+// relay passes signals on until it is told to stop. The init process does the rest.
+func (j job) relay(to *os.Process) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-j.io.Signals:
+				_ = to.Signal(s) // it may have ended just now
+			}
+		}
+	}()
+	return func() { close(done) }
 }
 
 // follow hands a started init process the plan, and waits for its end and its report.

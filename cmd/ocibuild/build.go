@@ -24,6 +24,8 @@ type buildCommand struct {
 	file, pullText                              string
 	noCache, push, quiet, replay                bool
 	noCacheStages, insecure                     []string
+	onFailure                                   string
+	beforeTexts, afterTexts                     []string
 	progress, iidFile, metadataFile, printGraph string
 	compression                                 compressionFlags
 	jobs                                        int
@@ -98,6 +100,9 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing, newer or never; --pull alone is always")
 	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
 	c.pullFlag = fs.Lookup("pull")
+	fs.StringVar(&c.onFailure, "on-failure", "stop", "when a step's command fails, `stop` or open a shell in the files that it left, with its mounts")
+	fs.StringArrayVar(&c.beforeTexts, "break-before", nil, "open a shell before this `STEP`: NUMBER, STAGE:NUMBER, :LINE or words of it (may be repeated)")
+	fs.StringArrayVar(&c.afterTexts, "break-after", nil, "open a shell after this `STEP` (may be repeated)")
 	fs.BoolVar(&c.replay, "replay-logs", false, "show the output of steps that are cached, as it was when they ran")
 	fs.BoolVar(&c.push, "push", false, "push the image under all its names")
 	c.compression.declare(fs, "gzip", "for --push, and for archives if it is given")
@@ -120,7 +125,7 @@ func (c *buildCommand) Check(s *stdio, args []string) error {
 	if err := c.checkContext(s, args); err != nil {
 		return err
 	}
-	if err := c.checkWords(); err != nil {
+	if err := c.checkWords(s); err != nil {
 		return err
 	}
 	if err := c.checkNames(); err != nil {
@@ -176,7 +181,7 @@ func (c *buildCommand) checkContext(s *stdio, args []string) error {
 }
 
 // checkWords looks at the flags that take one of several words.
-func (c *buildCommand) checkWords() error {
+func (c *buildCommand) checkWords(s *stdio) error {
 	if c.quiet {
 		c.progress = "quiet"
 	}
@@ -186,6 +191,7 @@ func (c *buildCommand) checkWords() error {
 	}{
 		{"--pull", c.pullText, []string{"always", "missing", "newer", "never", "true", "false"}},
 		{"--progress", c.progress, progressModes},
+		{"--on-failure", c.onFailure, []string{"stop", "shell"}},
 		{"--print-graph", c.printGraph, []string{"", "dot", "json"}},
 	}
 	for _, w := range words {
@@ -206,6 +212,9 @@ func (c *buildCommand) checkWords() error {
 	c.json = c.json || c.call.json
 	if c.json && c.call.method == callBuild {
 		return &usageError{msg: "--json goes with --check and --call", hint: "--progress=json shows a build as JSON, --metadata-file writes its result"}
+	}
+	if err := c.checkStops(s); err != nil {
+		return err
 	}
 	if c.jobs < 0 {
 		return usagef("--jobs=%d: the number of steps at once cannot be negative", c.jobs)

@@ -81,7 +81,7 @@ func (c *buildCommand) buildAndSend(ctx context.Context, s *session, b *build.Bu
 	result, err := b.Build(dispatch.ctx, build.Request{
 		Dockerfile: src.dockerfile, ContextDir: src.dir, Fetched: src.fetched, Ignore: src.ignore, Plan: c.plan(), Run: c.steps.run,
 		Labels: c.labels, Results: c.wants(), Pull: build.PullPolicy(c.pullText), OnLayer: dispatch.onLayer, LeaveLayers: c.push,
-		ReplayLogs: c.replay, NoCache: c.noCache, NoCacheStages: c.noCacheStages,
+		ReplayLogs: c.replay, Stops: c.stops(s, show), NoCache: c.noCache, NoCacheStages: c.noCacheStages,
 		Secrets: c.secrets,
 	})
 	if err = dispatch.built(err); err != nil {

@@ -34,6 +34,8 @@ type command struct {
 	// enters says that the verb touches files whose owners differ from the
 	// user, so that an ordinary user needs a user namespace for it.
 	enters bool
+	// relays says that signals are for a process that the verb runs.
+	relays bool
 	// grows says that the verb adds to the store, which is kept below its limit then.
 	grows bool
 	make  func() verb

@@ -5,6 +5,7 @@ func commands() []*command {
 	return []*command{
 		buildDescription(), lintDescription(),
 		imagesDescription(), searchDescription(), inspectDescription(), historyDescription(), logsDescription(), resolveDescription(), existsDescription(),
+		containerDescription(), shellDescription(),
 		lsDescription(), catDescription(), diffDescription(), verifyDescription(), mountDescription(), umountDescription(),
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(), dfDescription(),
 		pullDescription(), pushDescription(), copyDescription(), loginDescription(), logoutDescription(), registryDescription(),

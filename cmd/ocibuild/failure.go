@@ -98,5 +98,5 @@ func stepHint(step *build.StepError) string {
 	case exit.Code == 126:
 		return "a file cannot be executed: check its mode (COPY --chmod=755), its #! line and its architecture"
 	}
-	return "the command's last output is above; the steps before it are cached, so the next build begins here"
+	return "the command's last output is above, and `ocibuild shell @failed` opens a shell in what it left; the steps before it are cached, so the next build begins here"
 }

@@ -139,7 +139,9 @@ func (d *jsonDisplay) transfer(p registry.Progress) {
 	d.write(e)
 }
 
-func (d *jsonDisplay) close() {}
+func (d *jsonDisplay) hold()    {}
+func (d *jsonDisplay) release() {}
+func (d *jsonDisplay) close()   {}
 
 // notice prints what is said of the store when all is done.
 func (d *jsonDisplay) notice(warning bool, text string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sync"
@@ -13,11 +14,13 @@ import (
 // plainDisplay prints a line for everything that happens, each with the number
 // of its step, so that steps which run beside each other can be told apart.
 type plainDisplay struct {
-	mu   sync.Mutex
-	w    io.Writer
-	now  func() time.Time
-	rows rows
-	last *row
+	mu sync.Mutex
+	w  io.Writer
+	// shown is what w was before the screen was to be kept free.
+	shown io.Writer
+	now   func() time.Time
+	rows  rows
+	last  *row
 }
 
 // transferInterval is how often a transfer that goes on is told of.
@@ -126,6 +129,21 @@ func (d *plainDisplay) transfer(p registry.Progress) {
 }
 
 func (d *plainDisplay) close() {}
+
+func (d *plainDisplay) hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shown, d.w = d.w, &bytes.Buffer{}
+}
+
+func (d *plainDisplay) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if waiting, ok := d.w.(*bytes.Buffer); ok && d.shown != nil {
+		_, _ = waiting.WriteTo(d.shown)
+		d.w, d.shown = d.shown, nil
+	}
+}
 
 // transferText words a transfer: "sha256:0123456789ab pulling 1.2MB / 3.4MB 1MB/s 2s left".
 func transferText(t *transfer) string {

@@ -28,6 +28,9 @@ type display interface {
 	status(r *row, text string, done, total int64)
 	// transfer shows bytes on the way from or to a repository.
 	transfer(registry.Progress)
+	// hold keeps the screen free until release: what is to be shown waits.
+	hold()
+	release()
 	// close draws for the last time. The display is not used after it.
 	close()
 }
@@ -285,4 +288,6 @@ func (noDisplay) begin(string, string) *row         { return nil }
 func (noDisplay) end(*row, error)                   {}
 func (noDisplay) status(*row, string, int64, int64) {}
 func (noDisplay) transfer(registry.Progress)        {}
+func (noDisplay) hold()                             {}
+func (noDisplay) release()                          {}
 func (noDisplay) close()                            {}

@@ -108,15 +108,19 @@ func exitCode(err error) int {
 		far   *remote.Error
 		other *remote.MismatchError
 		leak  *build.LeakError
+		start *startError
+		none  *build.NoStepError
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &exit):
 		return exit.code
+	case errors.As(err, &start):
+		return start.code
 	case errors.As(err, &stop):
 		return exitSignal + int(stop.signal)
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &none):
 		return exitUsage
 	case errors.As(err, &reg), errors.As(err, &far):
 		return exitRegistry

@@ -37,7 +37,10 @@ func run(args []string, io *stdio) int {
 			return code
 		}
 	}
-	ctx, stop := untilSignal(context.Background(), os.Exit)
+	ctx, stop := context.Background(), func() {}
+	if !inv.command.relays {
+		ctx, stop = untilSignal(ctx, os.Exit)
+	}
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

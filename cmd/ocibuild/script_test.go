@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 //	commit DIR [TAG]         commit everything in a git repository, $COMMIT; skips without git
 //	submodule DIR PATH URL COMMIT
 //	                         add one to a git repository
+//	typed CODE FILE PROGRAM ...
+//	                         run a program on a terminal and type at it (see cmdTyped)
 //	together N PROGRAM ...   run N of a program at once; %d in an argument is 1 to N
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -57,7 +59,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"base": cmdBase, "rootfs": cmdRootfs, "exits": cmdExits, "signal": cmdSignal,
 			"registry": cmdRegistry, "program": cmdProgram, "sshkey": cmdSSHKey, "asuser": cmdAsUser, "together": cmdTogether,
-			"web": cmdWeb, "commit": cmdCommit, "submodule": cmdSubmodule,
+			"typed": cmdTyped, "web": cmdWeb, "commit": cmdCommit, "submodule": cmdSubmodule,
 		},
 	})
 }

@@ -52,17 +52,14 @@ func (f *stepFlags) check(env func(string) (string, bool)) error {
 	}
 	f.run.Network = f.network
 	f.allow.NetworkHost = f.allow.NetworkHost || f.network == "host"
-	for _, text := range f.hostTexts {
-		h, err := parseHost(text)
-		if err != nil {
-			return &usageError{msg: fmt.Sprintf("--add-host=%s: %v", text, err), hint: "write NAME:ADDRESS, as in db:10.0.0.7, db:[fd00::7] or me:host-gateway"}
-		}
-		f.run.Hosts = append(f.run.Hosts, h)
-	}
 	if f.run.Timeout < 0 {
 		return usagef("--timeout=%s: it takes a time such as 90s or 1h", f.run.Timeout)
 	}
-	err := f.limit.check()
+	var err error
+	if f.run.Hosts, err = parseHosts(f.hostTexts); err != nil {
+		return err
+	}
+	err = f.limit.check()
 	if err != nil {
 		return err
 	}
@@ -72,6 +69,19 @@ func (f *stepFlags) check(env func(string) (string, bool)) error {
 	}
 	f.run.SSH, err = openAgents(f.sshTexts, env)
 	return err
+}
+
+// parseHosts reads the values of --add-host.
+func parseHosts(texts []string) ([]executor.HostIP, error) {
+	var hosts []executor.HostIP
+	for _, text := range texts {
+		h, err := parseHost(text)
+		if err != nil {
+			return nil, &usageError{msg: fmt.Sprintf("--add-host=%s: %v", text, err), hint: "write NAME:ADDRESS, as in db:10.0.0.7, db:[fd00::7] or me:host-gateway"}
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts, nil
 }
 
 // hostGateway stands for the machine's own address as steps see it. They are in

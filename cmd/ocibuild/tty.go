@@ -26,6 +26,7 @@ type ttyDisplay struct {
 	finished    []string // lines to print above the block in the next frame
 	drawn       []int    // columns of each line of the block on the screen
 
+	held bool // the screen is somebody else's
 	stop chan struct{}
 	wait sync.WaitGroup
 }
@@ -51,7 +52,9 @@ func (d *ttyDisplay) run() {
 			return
 		case <-tick.C:
 			d.mu.Lock()
-			d.draw(false)
+			if !d.held {
+				d.draw(false)
+			}
 			d.mu.Unlock()
 		}
 	}
@@ -63,6 +66,19 @@ func (d *ttyDisplay) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.draw(true)
+}
+
+func (d *ttyDisplay) hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.draw(true)
+	d.held = true
+}
+
+func (d *ttyDisplay) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = false
 }
 
 func (d *ttyDisplay) event(e build.Event) {
