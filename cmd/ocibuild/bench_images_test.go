@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -131,4 +132,50 @@ func (w layoutWriter) prefix(i int) string {
 		w.b.Fatal(err)
 	}
 	return m.Config.Digest.Encoded()[:16]
+}
+
+// BenchmarkPrune10000 prunes a store of 10,000 blobs most of which nothing needs.
+// Floor: as many files removed.
+func BenchmarkPrune10000(b *testing.B) {
+	const kept = 4003 // two layers, config and manifest of each image, and three layers of all
+	dir := b.TempDir()
+	full, root, loose := filepath.Join(dir, "full"), filepath.Join(dir, "store"), filepath.Join(dir, "loose")
+	makeManyImages(b, full, 1000)
+	makeLooseBlobs(b, full, 10_000-kept)
+	ocibuild(b, "--root", full, "images")
+	ready := func() {
+		makeLooseBlobs(b, loose, 10_000-kept)
+		if out, err := exec.Command("sh", "-c", `rm -rf "$2" && cp -a "$1" "$2"`, "sh", full, root).CombinedOutput(); err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+	}
+	ready()
+	b.ResetTimer()
+	measure(b, func() {
+		if err := os.RemoveAll(loose); err != nil {
+			b.Fatal(err)
+		}
+	}, func(int) sample {
+		s := ocibuild(b, "--root", root, "prune", "-f")
+		if left, err := os.ReadDir(filepath.Join(root, "blobs/sha256")); err != nil || len(left) != kept {
+			b.Fatalf("%d blobs are left, %v", len(left), err)
+		}
+		ready()
+		return s
+	})
+}
+
+// makeLooseBlobs adds blobs that nothing names and nobody has used for long.
+func makeLooseBlobs(b *testing.B, root string, n int) {
+	b.Helper()
+	if err := os.MkdirAll(filepath.Join(root, "blobs/sha256"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	w, old := layoutWriter{b, root}, time.Now().Add(-time.Hour)
+	for i := range n {
+		d := w.blob(ocispec.MediaTypeImageLayer, fmt.Appendf(nil, "loose %d", i)).Digest
+		if err := os.Chtimes(filepath.Join(root, "blobs/sha256", d.Encoded()), old, old); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

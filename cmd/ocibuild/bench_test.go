@@ -33,8 +33,8 @@ var binary = sync.OnceValues(func() (string, error) {
 
 // sample is what one run of the program cost.
 type sample struct {
-	wall time.Duration
-	peak int64 // KiB
+	wall, cpu time.Duration
+	peak      int64 // KiB
 }
 
 // ocibuild runs the program and gives its cost.
@@ -51,14 +51,14 @@ func ocibuild(b *testing.B, args ...string) sample {
 		b.Fatalf("ocibuild %v: %v\n%s", args, err, out)
 	}
 	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return sample{time.Since(began), usage.Maxrss}
+	return sample{time.Since(began), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), usage.Maxrss}
 }
 
 // measure runs work and its floor b.N times and reports medians' worth: means
 // over the iterations, and the largest memory.
 func measure(b *testing.B, floor func(), work func(i int) sample) {
 	b.Helper()
-	var floors, walls time.Duration
+	var floors, walls, cpu time.Duration
 	var peak int64
 	for i := range b.N {
 		began := time.Now()
@@ -66,11 +66,13 @@ func measure(b *testing.B, floor func(), work func(i int) sample) {
 		floors += time.Since(began)
 		s := work(i)
 		walls += s.wall
+		cpu += s.cpu
 		peak = max(peak, s.peak)
 	}
 	n := float64(b.N)
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(walls.Seconds()*1000/n, "ms")
+	b.ReportMetric(cpu.Seconds()*1000/n, "cpu-ms")
 	b.ReportMetric(floors.Seconds()*1000/n, "floor-ms")
 	b.ReportMetric(walls.Seconds()/floors.Seconds(), "x-floor")
 	b.ReportMetric(float64(peak)/1024, "peak-MiB")
