@@ -13,6 +13,7 @@ import (
 )
 
 func TestAttach(t *testing.T) {
+	needsMounts(t)
 	s := newStore(t)
 	makeLayer(t, s, "low", func(dir string) { (tree{"a": "low", "b": "low"}).make(t, dir) })
 	makeLayer(t, s, "high", func(dir string) { (tree{"a": "high"}).make(t, dir) })
@@ -57,6 +58,7 @@ func TestAttach(t *testing.T) {
 }
 
 func TestAttachFails(t *testing.T) {
+	needsMounts(t)
 	s := newStore(t)
 	makeLayer(t, s, "one", func(string) {})
 	if err := s.Attach(t.Context(), Attachment{Dir: filepath.Join(t.TempDir(), "absent"), Layers: []string{"one"}}); !errors.Is(err, fs.ErrNotExist) {

@@ -130,6 +130,8 @@ func (p *plan) code(c *coder) {
 		c.number(&l.Soft)
 		c.number(&l.Hard)
 	})
+	c.flag(&p.Chroot)
+	c.text(&p.Notify)
 	c.flag(&p.NoNewPrivs)
 	c.text(&p.Filter)
 	list(c, &p.CPUs, c.number)

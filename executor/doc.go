@@ -30,6 +30,16 @@
 // A command that is to have a terminal gets one of the step's own /dev/pts, our side of
 // which the init process sends back.
 //
+// # Without mounts
+//
+// At [LevelChroot] the same spec is carried out with files: the snapshot is a copy
+// of the layers, what would be mounted is put into it and taken away again, and what has
+// changed is found by an inventory before and after. The init process stays outside of
+// the tree as the step's subreaper, and a second start of this binary goes into it by
+// chroot(2), confines itself by Landlock and seccomp, and becomes the command. A filter
+// with a supervisor opens files of /proc for the step. Where a better level can mount, but no
+// overlays, it works on such copies too.
+//
 // # Snapshots on disk
 //
 // Below the directory given to [OpenSnapshots]:
@@ -44,6 +54,8 @@
 //	attached/<digest>      what is mounted where, of layers that Prune is to keep
 //	                       (see [Snapshots.Attach])
 //	etc/<digest>           hosts and resolv.conf files bound over a step's own
+//	trees/<hash>           copies of layers for a next step to go on with, taken by renaming
+//	views/<hash>           copies of layers to be read
 //	points/                a tree with nothing but /etc/hosts and /etc/resolv.conf, both
 //	                       empty: the lowest lower directory of a running step's overlay
 //	empty/                 an empty directory

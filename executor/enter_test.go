@@ -331,3 +331,27 @@ func TestAsOrdinaryUser(t *testing.T) {
 		}
 	})
 }
+
+// TestAsConfined runs all of this package's tests as in an ordinary container: root with
+// Docker's capabilities and under its seccomp filter, which means without mounts and namespaces.
+func TestAsConfined(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs every test again")
+	}
+	needsRoot(t)
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^Test")
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), confineVar+"=1", "TMPDIR="+t.TempDir())
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "SKIP") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	if !strings.Contains(string(out), `is "chroot"`) || !strings.Contains(string(out), "--- PASS: TestRunEnds") {
+		t.Errorf("no step was run at level chroot:\n%s", out)
+	}
+}

@@ -48,6 +48,9 @@ func (e *Executor) Run(ctx context.Context, sn *Snapshot, p Process, out IO) err
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if !e.snapshots.level.Mounts() {
+		return e.runChroot(ctx, sn, p, out)
+	}
 	st := &stubs{upper: sn.Upper()}
 	runErr := e.runMounted(ctx, sn, p, st, out)
 	return withCleanup(runErr, st.uncopy())
@@ -65,6 +68,7 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
+	h.Chroot = !e.snapshots.level.Mounts()
 	if h.Hosts, err = e.snapshots.file(hostsFile(p)); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
@@ -75,7 +79,11 @@ func (e *Executor) plan(p Process) (*plan, error) {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
 	spec := Spec(p, h)
-	plan, err := compile(spec)
+	make := compile
+	if h.Chroot {
+		make = compileChroot
+	}
+	plan, err := make(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -94,23 +102,32 @@ func (e *Executor) plan(p Process) (*plan, error) {
 // runMounted runs the process in a mount of the snapshot that ends with it.
 func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *stubs, out IO) error {
 	return e.inMount(sn, func(at mounted) error {
-		if err := p.resolveUser(at.root); err != nil {
-			return err
-		}
-		plan, err := e.plan(p)
+		plan, j, err := e.prepare(p, at.root, out)
 		if err != nil {
 			return err
 		}
-		all, err := e.cgroups()
-		if err != nil {
-			return err
-		}
-		return runPlan(ctx, plan, at, st, job{out, all})
+		return runPlan(ctx, plan, at, st, j)
 	})
+}
+
+// prepare settles how p is run in a root filesystem.
+func (e *Executor) prepare(p Process, root *rootfs.Root, out IO) (*plan, job, error) {
+	if err := p.resolveUser(root); err != nil {
+		return nil, job{}, err
+	}
+	plan, err := e.plan(p)
+	if err != nil {
+		return nil, job{}, err
+	}
+	all, err := e.cgroups()
+	return plan, job{out, all}, err
 }
 
 // inMount calls do with a mount of the snapshot, its mount points added.
 func (e *Executor) inMount(sn *Snapshot, do func(mounted) error) error {
+	if e.snapshots.copies() {
+		return e.inCopy(sn, do)
+	}
 	points, err := e.snapshots.mountPoints()
 	if err != nil {
 		return err
@@ -126,6 +143,30 @@ func (e *Executor) inMount(sn *Snapshot, do func(mounted) error) error {
 	}
 	defer root.Close()
 	return do(mounted{mnt, root})
+}
+
+// inCopy is inMount where there are no overlays.
+func (e *Executor) inCopy(sn *Snapshot, do func(mounted) error) error {
+	tree, err := sn.workOn(true)
+	if err != nil {
+		return err
+	}
+	if tree.before == nil {
+		if err := tree.note(); err != nil {
+			return err
+		}
+	}
+	mnt, err := e.snapshots.detach(tree.root)
+	if err != nil {
+		return fmt.Errorf("mount snapshot: %w", err)
+	}
+	defer mnt.Close()
+	root, err := duplicate(mnt)
+	if err != nil {
+		return fmt.Errorf("open root filesystem: %w", err)
+	}
+	defer root.Close()
+	return withCleanup(do(mounted{mnt, root}), sn.collect())
 }
 
 // mounted is a root filesystem: the mount that the step gets, and our way into it.

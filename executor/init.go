@@ -33,6 +33,8 @@ func Init() {
 		containerInit()
 	case usernsName:
 		usernsInit()
+	case stepName:
+		stepInit()
 	}
 }
 
@@ -48,6 +50,9 @@ func containerInit() {
 		unix.Exit(1) // the parent is gone, or this is no child of ours: nobody to tell
 	}
 	nameProcess()
+	if p.Chroot {
+		chrootInit(&p)
+	}
 	runtime.LockOSThread() // a cgroup namespace is a thread's
 	if err := setUp(&p); err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})

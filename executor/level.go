@@ -27,7 +27,7 @@ const (
 
 // Levels lists the levels, the best one first.
 func Levels() []Level {
-	return []Level{LevelRoot, LevelRootless, LevelSingle, LevelNone}
+	return []Level{LevelRoot, LevelRootless, LevelSingle, LevelChroot, LevelNone}
 }
 
 // ParseLevel reads the name of a level, or auto.
@@ -54,16 +54,16 @@ func (l Level) Mounts() bool { return l == LevelRoot || l == LevelRootless || l 
 // Holds says what a level keeps steps from.
 func (l Level) Holds() string {
 	switch l {
-	case LevelRoot:
-		return "steps have mounts, processes, IPC and a hostname of their own, and Docker's capabilities, devices and seccomp filter"
-	case LevelRootless:
-		return "as at level root, and no step has any privilege on this machine"
-	case LevelSingle:
-		return "as at level root, and no step has any privilege on this machine"
+	case LevelRoot, LevelRootless, LevelSingle:
+		text := "steps have mounts, processes and a hostname of their own, and what Docker lets a container do"
+		if l != LevelRoot {
+			text += "; none has more rights on this machine than you"
+		}
+		return text
 	case LevelChroot:
-		return "steps see a tree of their own, and neither the builder nor the files of this container, which they do not change"
+		return "steps have trees of their own, and see neither the builder nor this container's files"
 	}
-	return "no step runs; FROM, COPY, ADD and config instructions build"
+	return "FROM, COPY, ADD and config instructions build"
 }
 
 // Lacks says what a level does not keep steps from, or cannot do; "" is nothing.
@@ -72,11 +72,11 @@ func (l Level) Lacks() string {
 	case LevelRootless:
 		return "device nodes of images are left out"
 	case LevelSingle:
-		return "there is one user id: chown and its like fail"
+		return "there is one user id, and chown and its like fail"
 	case LevelChroot:
-		return "steps share this container's processes and network; /proc shows them a part; setuid programs gain nothing; trees are copied"
+		return "processes and network are this container's, mounts and their trees copies, setuid programs without effect, and of /proc there is a part"
 	case LevelNone:
-		return "RUN"
+		return "RUN does not work"
 	}
 	return ""
 }
@@ -180,7 +180,7 @@ func lacking(names []string) []string {
 }
 
 // mayChroot reports whether steps can be run at level chroot.
-func mayChroot() bool { return false && os.Geteuid() == 0 && len(lacking(chrootCapabilities)) == 0 }
+func mayChroot() bool { return os.Geteuid() == 0 && len(lacking(chrootCapabilities)) == 0 }
 
 // procIsWhole reports whether a new /proc may be mounted: the kernel refuses that in a user
 // namespace where parts of the one that is there are hidden.

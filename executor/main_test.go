@@ -8,8 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/ocibuild/ocibuild/executor/seccomp"
 )
 
 // testLevel is what TestMain reached; enterErr is why it is none.
@@ -23,6 +28,9 @@ const helperVar = "OCIBUILD_TEST_HELPER"
 
 func TestMain(m *testing.M) {
 	Init()
+	if os.Getenv(confineVar) != "" {
+		os.Exit(fatal(confineSelf()))
+	}
 	level, exit, done, err := Enter(context.Background(), LevelAuto)
 	if done {
 		os.Exit(exit)
@@ -180,6 +188,37 @@ func upperPaths(t testing.TB, sn *Snapshot) []string {
 		t.Fatal(err)
 	}
 	return names
+}
+
+// confineVar makes this test binary run as in an ordinary container.
+const confineVar = "OCIBUILD_TEST_CONFINED"
+
+// confineSelf gives up what an ordinary container has not, and begins again.
+func confineSelf() error {
+	runtime.LockOSThread()
+	f := filters{}
+	filter, err := f.compile(seccomp.Default(defaultCapabilities))
+	if err != nil {
+		return err
+	}
+	p := &plan{Filter: filter, Groups: []uint64{0}}
+	for _, name := range defaultCapabilities {
+		p.Bounding |= 1 << slices.Index(capabilityNames, name)
+	}
+	p.Permitted, p.Effective = p.Bounding, p.Bounding
+	if err := takeIdentity(p); err != nil {
+		return err
+	}
+	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, confineVar+"=") })
+	return syscall.Exec("/proc/self/exe", os.Args, env)
+}
+
+// needsMounts is for what has no meaning without mounts and namespaces.
+func needsMounts(t testing.TB) {
+	t.Helper()
+	if !testLevel.Mounts() {
+		t.Skipf("needs mounts, is %q", testLevel)
+	}
 }
 
 func needsRoot(t testing.TB) {

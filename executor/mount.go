@@ -15,7 +15,25 @@ func (s *Snapshots) Mount(ctx context.Context, sn *Snapshot) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if s.copies() {
+		tree, err := sn.workOn(false)
+		if err == nil && tree.before == nil {
+			err = tree.note()
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.detach(tree.root)
+	}
 	return s.mountOver(sn, s.path(emptyDir))
+}
+
+// detach gives a directory as a mount of its own, where the level can do that.
+func (s *Snapshots) detach(dir *os.File) (*os.File, error) {
+	if s.level.Mounts() {
+		return OpenTree(fdPath(dir))
+	}
+	return os.Open(fdPath(dir))
 }
 
 // View gives the merged, read-only tree of committed layers, bottom first, as a
@@ -27,6 +45,9 @@ func (s *Snapshots) View(ctx context.Context, parents []string) (*os.File, error
 	if err := s.checkAll(parents); err != nil {
 		return nil, fmt.Errorf("view layers: %w", err)
 	}
+	if s.copies() {
+		return s.copiedView(parents)
+	}
 	if len(parents) == 0 {
 		return mountDirectory(s.path(emptyDir))
 	}
@@ -36,6 +57,23 @@ func (s *Snapshots) View(ctx context.Context, parents []string) (*os.File, error
 		return nil, fmt.Errorf("view layers: %w", err)
 	}
 	return f, nil
+}
+
+// copiedView is View where there are no overlays.
+func (s *Snapshots) copiedView(parents []string) (*os.File, error) {
+	dir := s.path(emptyDir)
+	if len(parents) > 0 {
+		f, err := s.viewCopy(parents)
+		if err != nil {
+			return nil, fmt.Errorf("view layers: %w", err)
+		}
+		defer f.Close()
+		dir = fdPath(f)
+	}
+	if s.level.Mounts() {
+		return mountDirectory(dir)
+	}
+	return os.Open(dir)
 }
 
 // mountOver mounts a snapshot with one more directory below all of its parents.

@@ -42,6 +42,10 @@ type plan struct {
 	Filter        string   // for seccomp(2), see seccomp.Unmarshal; "" is none
 	CPUs          []uint64 // processors to stay on; none are all
 	Args, Environ []string
+	// Chroot says that there are no namespaces: see chrootInit.
+	Chroot bool
+	// Notify is a filter that asks the init process about system calls; "" is none.
+	Notify string
 	// Terminal is the socket that the terminal goes out by, if the command is to have one.
 	Terminal uint64
 
@@ -130,6 +134,22 @@ func compile(s *specs.Spec) (*plan, error) {
 		return nil, err
 	}
 	return p, p.addNamespaces(s.Linux.Namespaces)
+}
+
+// compileChroot is compile for level chroot.
+func compileChroot(s *specs.Spec) (*plan, error) {
+	for _, ns := range s.Linux.Namespaces {
+		return nil, fmt.Errorf("isolation chroot has no %s namespaces", ns.Type)
+	}
+	own := *s.Linux
+	own.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.UTSNamespace}}
+	with := *s
+	with.Linux = &own
+	p, err := compile(&with)
+	if err == nil {
+		p.Flags, p.Chroot = 0, true
+	}
+	return p, err
 }
 
 // refuse names the first part of a spec that the native runner does not carry

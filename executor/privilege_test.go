@@ -23,6 +23,7 @@ func ownCapabilityMask(t *testing.T) string {
 }
 
 func TestRunInsecure(t *testing.T) {
+	needsMounts(t)
 	for _, uid := range []uint32{0, 1000} {
 		t.Run(fmt.Sprint("uid ", uid), func(t *testing.T) {
 			if uid != 0 {
@@ -94,6 +95,7 @@ func TestRunLimits(t *testing.T) {
 }
 
 func TestRunShmSize(t *testing.T) {
+	needsMounts(t)
 	p := script("grep ' /dev/shm ' /proc/mounts | grep -o size=[0-9]*k")
 	p.ShmSize = 128 << 20
 	if out := mustRun(t, p); out != "size=131072k\n" {
@@ -102,6 +104,7 @@ func TestRunShmSize(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
+	needsMounts(t)
 	s := newStore(t)
 	var uid uint32 = 1000
 	if testLevel == LevelSingle {

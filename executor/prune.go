@@ -79,6 +79,10 @@ func (s *Snapshots) pruneLeftovers(ctx context.Context) error {
 	if err := s.pruneFiles(time.Now().Add(-24 * time.Hour)); err != nil {
 		return err
 	}
+	idle := time.Now().Add(-idleTime)
+	if err := errors.Join(s.dropTrees(treesDir, 0, idle), s.dropTrees(viewsDir, 1<<20, idle)); err != nil {
+		return err
+	}
 	trash, err := readNames(s.path(trashDir))
 	if err != nil {
 		return err

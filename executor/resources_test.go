@@ -191,6 +191,7 @@ func TestRunForkBomb(t *testing.T) {
 }
 
 func TestRunSeesItsCgroupAsRoot(t *testing.T) {
+	needsMounts(t)
 	out, _, err := limited(t, "cat /proc/self/cgroup", Resources{PIDs: 30})
 	if err != nil {
 		t.Fatal(err)
@@ -257,6 +258,7 @@ func TestRunLimitsAreNotRaised(t *testing.T) {
 }
 
 func TestRunTerminal(t *testing.T) {
+	needsMounts(t)
 	s := newStore(t)
 	sized := make(chan os.Signal, 1)
 	columns := 91

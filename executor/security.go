@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocibuild/ocibuild/executor/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // defaultCapabilities is Docker's default set, mask 0xa80425fb.
@@ -97,6 +98,40 @@ func (p Process) seccomp() (*specs.LinuxSeccomp, error) {
 type filters struct {
 	mu   sync.Mutex
 	done map[string]string
+	// ofChroot is the one that asks, for level chroot.
+	ofChroot string
+}
+
+// chroot gives a filter that asks about /proc and lets a step make no device nodes but those
+// of any container: there is no mount on which they are good for nothing.
+func (f *filters) chroot() (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ofChroot != "" {
+		return f.ofChroot, nil
+	}
+	filter, err := seccomp.Notify(procCalls, slices.Concat(nodeRules("mknod", 1), nodeRules("mknodat", 2))...)
+	f.ofChroot = string(filter.Marshal())
+	return f.ofChroot, err
+}
+
+// nodeRules are for a system call that makes nodes, of the mode and the device that
+// its arguments from that one on give.
+func nodeRules(call string, mode uint) []specs.LinuxSyscall {
+	kind := func(k uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: mode, Op: specs.OpMaskedEqual, Value: unix.S_IFMT, ValueTwo: k}
+	}
+	var rules []specs.LinuxSyscall
+	for _, d := range defaultDevices {
+		rules = append(rules, specs.LinuxSyscall{
+			Names: []string{call}, Action: specs.ActAllow,
+			Args: []specs.LinuxSeccompArg{kind(unix.S_IFCHR), {Index: mode + 1, Op: specs.OpEqualTo, Value: unix.Mkdev(uint32(d.Major), uint32(d.Minor))}},
+		})
+	}
+	for _, k := range []uint64{unix.S_IFCHR, unix.S_IFBLK} {
+		rules = append(rules, specs.LinuxSyscall{Names: []string{call}, Action: specs.ActErrno, Args: []specs.LinuxSeccompArg{kind(k)}})
+	}
+	return rules
 }
 
 func (f *filters) compile(s *specs.LinuxSeccomp) (string, error) {

@@ -196,6 +196,7 @@ func TestAttacks(t *testing.T) {
 }
 
 func TestSecurity(t *testing.T) {
+	needsMounts(t)
 	const caps = "grep -E '^(CapBnd|CapEff|NoNewPrivs|Seccomp):' /proc/self/status | tr '\\n\\t' '  '"
 	for _, tt := range []struct {
 		name   string

@@ -285,10 +285,14 @@ func sameKind(fd, at int) error {
 	if err := errors.Join(unix.Fstat(fd, &what), unix.Fstat(at, &where)); err != nil {
 		return err
 	}
-	switch dir := what.Mode&unix.S_IFMT == unix.S_IFDIR; {
-	case dir == (where.Mode&unix.S_IFMT == unix.S_IFDIR):
+	return kindsMatch(what.Mode&unix.S_IFMT == unix.S_IFDIR, where.Mode&unix.S_IFMT == unix.S_IFDIR)
+}
+
+func kindsMatch(what, where bool) error {
+	switch {
+	case what == where:
 		return nil
-	case dir:
+	case what:
 		return errors.New("a directory cannot be mounted on a file")
 	}
 	return errors.New("a file cannot be mounted on a directory")

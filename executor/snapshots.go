@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 type Snapshots struct {
 	dir   string
 	level Level
+
+	probe     sync.Once
+	noOverlay error // why there are no overlays here, see copies
 }
 
 // Snapshot is a layer being made: an empty upper directory over committed
@@ -34,6 +38,7 @@ type Snapshot struct {
 	lock    *os.File // dir, flocked
 	parents []string // bottom first
 	mounts  atomic.Int64
+	tree    *workingTree // where there are no overlays
 }
 
 const (
@@ -60,7 +65,7 @@ func OpenSnapshots(dir string, level Level) (*Snapshots, error) {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	s := &Snapshots{dir: dir, level: level}
-	for _, sub := range []string{committedDir, activeDir, trashDir, filesDir, emptyDir, attachedDir} {
+	for _, sub := range []string{committedDir, activeDir, trashDir, filesDir, emptyDir, attachedDir, treesDir, viewsDir} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("open snapshots: %w", err)
 		}
@@ -239,10 +244,17 @@ func (s *Snapshots) Commit(sn *Snapshot, name string) error {
 	if sn.lock == nil {
 		return fmt.Errorf("commit snapshot %s: it has ended: %w", name, fs.ErrClosed)
 	}
-	if err := sn.settle(); err != nil {
+	err := sn.collect()
+	if err == nil {
+		err = sn.keepTree(name)
+	}
+	if err == nil {
+		err = sn.settle()
+	}
+	if err != nil {
 		return fmt.Errorf("commit snapshot %s: %w", name, err)
 	}
-	err := s.locked(unix.LOCK_SH, func() error {
+	err = s.locked(unix.LOCK_SH, func() error {
 		return renameNew(sn.dir, s.path(committedDir, name))
 	})
 	if errors.Is(err, fs.ErrExist) && s.Use(name) {
@@ -298,6 +310,10 @@ func (sn *Snapshot) Discard() error {
 		return nil
 	}
 	defer sn.release()
+	if sn.tree != nil {
+		sn.tree.root.Close()
+		sn.tree = nil
+	}
 	if err := sn.store.trash(sn.dir); err != nil {
 		return fmt.Errorf("discard snapshot: %w", err)
 	}

@@ -43,6 +43,7 @@ type Host struct {
 	Seccomp         *specs.LinuxSeccomp // which system calls a step may make; nil is all of them
 
 	UserNamespace bool // we are in a user namespace: no sysfs of the host's network, no mknod
+	Chroot        bool // there are no namespaces
 	SingleID      bool // only one id is mapped: no tty group, no setgroups
 
 	// What an insecure step gets beyond the usual.
@@ -123,7 +124,7 @@ func specProcess(p Process, h Host) *specs.Process {
 		Capabilities: capabilities(p, h),
 		Rlimits:      slices.Clone(p.Limits),
 
-		NoNewPrivileges: p.Security.NoNewPrivileges,
+		NoNewPrivileges: p.Security.NoNewPrivileges || h.Chroot,
 	}
 }
 
@@ -134,7 +135,12 @@ func capabilities(p Process, h Host) *specs.LinuxCapabilities {
 			Inheritable: slices.Clone(h.Capabilities), Ambient: slices.Clone(h.Capabilities),
 		}
 	}
-	caps := &specs.LinuxCapabilities{Bounding: p.Security.capabilities()}
+	bounding := p.Security.capabilities()
+	if h.Chroot && !slices.Contains(p.Security.AddCapabilities, "CAP_SYS_CHROOT") {
+		// With it a step would leave its tree.
+		bounding = slices.DeleteFunc(bounding, func(name string) bool { return name == "CAP_SYS_CHROOT" })
+	}
+	caps := &specs.LinuxCapabilities{Bounding: bounding}
 	if p.UID == 0 {
 		caps.Effective = slices.Clone(caps.Bounding)
 		caps.Permitted = slices.Clone(caps.Bounding)
@@ -143,6 +149,9 @@ func capabilities(p Process, h Host) *specs.LinuxCapabilities {
 }
 
 func namespaces(p Process, h Host) []specs.LinuxNamespace {
+	if h.Chroot {
+		return nil
+	}
 	ns := []specs.LinuxNamespace{
 		{Type: specs.MountNamespace},
 		{Type: specs.PIDNamespace},

@@ -44,6 +44,9 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 	}
 	defer tty.close()
 	cmd := j.initCommand(ctx, p)
+	if p.Chroot {
+		cmd.Cancel = control.Close // it then ends what the step has started, which would outlive it
+	}
 	// The program comes last, and is started by the number it has there: in the
 	// child, before it starts, any other may have become something else.
 	cmd.ExtraFiles = slices.Concat([]*os.File{theirs, mnt}, p.trees, tty.files(), []*os.File{self}) // controlFD, rootFD, firstTreeFD...

@@ -68,6 +68,7 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("OCIBUILD_ROOT", filepath.Join(e.WorkDir, "store"))
 	e.Setenv("DOCKER_CONFIG", filepath.Join(e.WorkDir, "docker"))
 	e.Setenv("HOME", e.WorkDir)
+	e.Setenv("OCIBUILD_ISOLATION", os.Getenv("OCIBUILD_ISOLATION"))       // all scripts at one level
 	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "auth.json")) // skopeo's
 	e.Setenv("CONTAINERS_REGISTRIES_CONF", os.DevNull)                    // not what this machine is configured for
 	e.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(e.WorkDir, "registries.conf.d"))

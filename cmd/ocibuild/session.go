@@ -40,7 +40,7 @@ func newSession(io *stdio, g globals) *session {
 func (s *session) tellLevel() {
 	switch s.level {
 	case executor.LevelSingle, executor.LevelChroot:
-		fmt.Fprintf(s.err, "note: isolation %s: %s; but %s (`ocibuild doctor` says more)\n", s.level, s.level.Holds(), s.level.Lacks())
+		fmt.Fprintf(s.err, "note: isolation %s: %s; but %s\n", s.level, s.level.Holds(), s.level.Lacks())
 	}
 }
 

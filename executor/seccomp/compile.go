@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -59,8 +60,21 @@ type span struct {
 }
 
 // Compile makes the filter of a spec for this program's architecture and those that the
-// spec names beside it.
+// spec names beside it. A program of another one is killed.
 func Compile(s *specs.LinuxSeccomp) (Filter, error) {
+	return compile(s, unix.SECCOMP_RET_KILL_PROCESS)
+}
+
+// Notify makes a filter that asks a supervisor about some system calls, has rules for others,
+// and lets all else pass, what programs of other architectures call too.
+func Notify(names []string, rules ...specs.LinuxSyscall) (Filter, error) {
+	return compile(&specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow, Architectures: beside[runtime.GOARCH],
+		Syscalls: append(rules, specs.LinuxSyscall{Names: names, Action: specs.ActNotify}),
+	}, unix.SECCOMP_RET_ALLOW)
+}
+
+func compile(s *specs.LinuxSeccomp, foreign uint32) (Filter, error) {
 	own, err := native()
 	if err != nil {
 		return nil, err
@@ -82,7 +96,7 @@ func Compile(s *specs.LinuxSeccomp) (Filter, error) {
 		blocks[i] = a.label()
 		a.jumpIf(unix.BPF_JEQ, ar.audit, blocks[i])
 	}
-	a.ret(unix.SECCOMP_RET_KILL_PROCESS)
+	a.ret(foreign)
 	for i, ar := range list {
 		spans, err := ar.spans(s)
 		if err != nil {
