@@ -31,8 +31,9 @@ type keyring struct {
 	getenv  func(string) string
 	helpers func() []string // those of registries.conf
 
-	once  sync.Once
-	files []*authFile
+	once   sync.Once
+	files  []*authFile
+	denied string // a file that is there and cannot be read
 }
 
 // authFile is one place of credentials, as it was read.
@@ -155,7 +156,9 @@ func (k *keyring) read() []*authFile {
 		for _, path := range k.paths() {
 			text, err := os.ReadFile(path)
 			switch {
-			case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission) && path != k.getenv(envAuthFile):
+			case errors.Is(err, fs.ErrNotExist):
+			case errors.Is(err, fs.ErrPermission): // as docker does: what is public can be had nevertheless
+				k.denied = path
 			case err != nil:
 				k.files = append(k.files, &authFile{name: path, err: &credentialError{what: "read credentials", err: err}})
 			default:
@@ -193,6 +196,14 @@ func parseAuthFile(name string, text []byte) *authFile {
 		f.helpers[authKey(key)] = helperEntry{helper, key}
 	}
 	return f
+}
+
+// hint tells of a file that may have had a credential.
+func (k *keyring) hint() string {
+	if k.read(); k.denied == "" {
+		return ""
+	}
+	return " (" + k.denied + " may have a credential, and this user cannot read it)"
 }
 
 // damaged is the error for a place that cannot be understood.

@@ -84,6 +84,27 @@ func TestCredentialPlaces(t *testing.T) {
 	}
 }
 
+// TestUnreadableFile pulls what is public though a file of credentials cannot be read, and tells of it where one is wanted.
+func TestUnreadableFile(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root can read everything")
+	}
+	f, have, dir := newFake(t), newStore(), t.TempDir()
+	f.seed("app", "v1", have, have.image(amd64, 10))
+	f.auth = "bearer"
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), nil, 0o000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newClient(t, Options{ConfigDir: dir}).Pull(t.Context(), pullOf(f), newStore()); err != nil {
+		t.Error(err)
+	}
+	f.auth = "basic"
+	_, err := newClient(t, Options{ConfigDir: dir}).Pull(t.Context(), pullOf(f), newStore())
+	if e := asError(t, err); !strings.Contains(e.Hint, "config.json may have a credential, and this user cannot read it") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDamagedVariable(t *testing.T) {
 	k := &keyring{getenv: func(name string) string {
 		return map[string]string{"DOCKER_AUTH_CONFIG": `{"auths":{"r.example":{"auth":"` + base64.StdEncoding.EncodeToString([]byte("hush-hush")) + `"}}}`}[name]

@@ -123,15 +123,15 @@ func (j job) answerError(resp *http.Response) *Error {
 	defer discard(resp)
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	e := j.errorf("", "")
-	e.Status = resp.StatusCode
-	e.Code, e.Message = errorWords(resp.Header.Get("Content-Type"), text)
-	e.Message = j.c.secrets.redact(e.Message)
-	e.Hint = j.statusHint(e)
 	e.Others, _ = resp.Request.Context().Value(refusalsKey{}).([]string)
 	asked := answeredBy(resp)
 	if asked != nil && asked.host != dialHost(j.repo.Host) {
 		e.At = nameHost(asked.host)
 	}
+	e.Status = resp.StatusCode
+	e.Code, e.Message = errorWords(resp.Header.Get("Content-Type"), text)
+	e.Code, e.Message = j.c.secrets.redact(e.Code), j.c.secrets.redact(e.Message)
+	e.Hint = j.statusHint(e)
 	if at := resp.Request.URL.Host; asked != nil && at != asked.host {
 		e.Message = strings.TrimSuffix("at "+at+", where the registry sends us: "+e.Message, ": ")
 		e.Hint = "the storage behind the registry is in trouble: try again later"
@@ -202,7 +202,14 @@ func printable(s string) string {
 
 // statusHint says what to do about an answer.
 func (j job) statusHint(e *Error) string {
-	login := "run `ocibuild login " + e.Host + "`"
+	host := e.Host
+	if e.At != "" {
+		host = e.At
+	}
+	login := "run `ocibuild login " + host + "`"
+	if e.Status == http.StatusUnauthorized && j.c.options.Credentials == nil {
+		login += j.c.keys.hint()
+	}
 	switch {
 	case j.op == "login" && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
 		return "check the user name and the password (some registries want an access token)"

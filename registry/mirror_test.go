@@ -174,6 +174,12 @@ func TestRewrittenNames(t *testing.T) {
 	if e := asError(t, err); e.Host != "r.example" || e.At != f.host() || !strings.Contains(e.Error(), "r.example/team/app:v2: at "+f.host()+": ") {
 		t.Errorf("got %v", err)
 	}
+	f.auth, f.user, f.password = "basic", "ann", secret
+	_, err = newClient(t, Options{Hosts: configured(t, conf)}).Resolve(context.Background(), repo, "v1")
+	if e := asError(t, err); !strings.Contains(e.Hint, "ocibuild login "+f.host()+"`") {
+		t.Errorf("got %v", err)
+	}
+	f.auth = ""
 	if tags, err := collect(c.Tags(t.Context(), repo)); err != nil || tags != "v1" {
 		t.Errorf("%s %v", tags, err)
 	}
