@@ -291,7 +291,13 @@ type sessionNote struct {
 	URL string `json:"url"`
 }
 
-func (s *chunked) noteName() string { return "upload " + s.place() + " " + s.key }
+func (u *upload) noteName() string { return "upload " + u.place() + " " + u.key }
+
+// Unfinished reports whether an earlier process has sent a part of a stream, which a PushStream under the same key goes on with.
+func (c *Client) Unfinished(repo Repository, key string, memory Memory) bool {
+	u := &upload{j: job{c: c, repo: Repository{Host: nameHost(repo.Host), Name: repo.Name}}, key: key}
+	return memory.Note(u.noteName()) != nil
+}
 
 // keep notes the session, or that there is none. It helps, and is not needed.
 func (s *chunked) keep(at *url.URL) {

@@ -14,6 +14,8 @@ import (
 )
 
 type pushCommand struct {
+	image    string
+	to       []image.Ref // other names to send it to
 	ref      image.Ref
 	platform platformFlag
 	all      bool
@@ -27,15 +29,20 @@ type pushCommand struct {
 
 func pushDescription() *command {
 	return &command{
-		name: "push", args: "NAME[:TAG]", short: "send an image to its registry",
+		name: "push", args: "IMAGE [NAME...]", short: "send an image to registries",
 		long: "Sends an image from the store to the registry that its name says. Layers are compressed once, the result is " +
-			"remembered, and what the registry has already is not sent. Prints NAME@DIGEST of what was pushed.\n" +
+			"remembered, and what the registry has already is not sent. Large layers are sent while they are compressed; a push " +
+			"that was cut off or killed goes on, where the registry can do that. Prints NAME@DIGEST of what was pushed.\n" +
+			"\n" +
+			"With more NAMEs the image goes there instead, whatever it is called here.\n" +
 			"\n" +
 			"Of an image for several platforms, those that are in the store or at the registry already are pushed; where some " +
 			"are nowhere, the new image is without them and a note says so, or, with --all-platforms, nothing is pushed.",
 		examples: []example{
 			{"ocibuild push ghcr.io/me/app:v1", ""},
 			{"ocibuild push localhost:5000/app", "registries on this machine may speak plain http"},
+			{"ocibuild push app:v1 ghcr.io/me/app:v1 localhost:5000/app:v1", "to two registries at once, under other names"},
+			{"ocibuild push --compression zstd --force-compression ghcr.io/me/app:v1", "smaller and faster, with the layers of the base too"},
 			{"ocibuild push --all-tags ghcr.io/me/app", ""},
 			{"ocibuild push --referrers ghcr.io/me/app:v1", "with the signatures that an earlier pull --referrers has brought"},
 			{"ocibuild push --platform linux/arm64 ghcr.io/me/app:v1-arm64", "the image for one platform, without the index"},
@@ -56,8 +63,19 @@ func (c *pushCommand) Flags(fs *pflag.FlagSet) {
 }
 
 func (c *pushCommand) Check(_ *stdio, args []string) error {
-	if err := count(args, 1, 1, "one NAME"); err != nil {
+	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
+	}
+	c.image = args[0]
+	for _, name := range args[1:] {
+		ref, err := parseNewRef(name)
+		if err != nil {
+			return err
+		}
+		c.to = append(c.to, ref)
+	}
+	if len(c.to) > 0 {
+		return c.checkFlags()
 	}
 	ref, err := parseRef(args[0])
 	if err == nil && c.allTags && ref.Tag()+ref.Digest().String() != "" {
@@ -65,6 +83,13 @@ func (c *pushCommand) Check(_ *stdio, args []string) error {
 	}
 	if c.ref, err = parseNewRef(args[0]); err != nil {
 		return err
+	}
+	return c.checkFlags()
+}
+
+func (c *pushCommand) checkFlags() error {
+	if c.allTags && len(c.to) > 0 {
+		return usagef("--all-tags sends tags to where their names say: leave the other names out")
 	}
 	if err := errors.Join(c.compression.check("--compression"), c.show.check()); err != nil {
 		return err
@@ -82,7 +107,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	}
 	images, err := c.images(ctx, st)
 	if err != nil {
-		return missingImage(c.ref.Familiar(), err)
+		return missingImage(c.image, err)
 	}
 	s.keeper.silent = c.show.quiet
 	lease, err := st.Lease(ctx)
@@ -95,7 +120,13 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 	defer p.press.Close()
 	s.bring.use(p.client, show)
 	var done []registry.Pushed
+	if len(c.to) > 1 {
+		err = p.sendLayers(ctx, images[0].Descriptor, c.to...)
+	}
 	for _, i := range images {
+		if err != nil {
+			break
+		}
 		pushed, pushErr := c.push(ctx, p, i)
 		if err = pushErr; err != nil {
 			break
@@ -107,7 +138,7 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 		if len(pushed.Without) > 0 {
 			fmt.Fprintf(s.err, "warning: %s was pushed without %s: neither the store nor the registry has it\n", images[i].Ref.Familiar(), strings.Join(pushed.Without, ", "))
 		}
-		if _, err := fmt.Fprintf(s.out, "%s@%s\n", repositoryName(c.ref), pushed.Digest); err != nil {
+		if _, err := fmt.Fprintf(s.out, "%s@%s\n", repositoryName(images[i].Ref), pushed.Digest); err != nil {
 			return err
 		}
 	}
@@ -116,16 +147,9 @@ func (c *pushCommand) Run(ctx context.Context, s *session) error {
 
 // images are what is to be pushed, of an index for one platform that image.
 func (c *pushCommand) images(ctx context.Context, st *image.Store) ([]image.Reference, error) {
-	images, err := st.References(ctx)
+	images, err := c.named(ctx, st)
 	if err != nil {
 		return nil, err
-	}
-	images = slices.DeleteFunc(images, func(r image.Reference) bool {
-		same := r.Ref.Host() == c.ref.Host() && r.Ref.Repository() == c.ref.Repository() && r.Ref.Tag() != ""
-		return !same || !c.allTags && r.Ref != c.ref
-	})
-	if len(images) == 0 {
-		return nil, image.ErrNotFound
 	}
 	for i := range images {
 		if c.platform.want == nil {
@@ -136,6 +160,30 @@ func (c *pushCommand) images(ctx context.Context, st *image.Store) ([]image.Refe
 			return nil, err
 		}
 		images[i].Descriptor = img.Descriptor
+	}
+	return images, nil
+}
+
+// named are the images with the names that they are to have.
+func (c *pushCommand) named(ctx context.Context, st *image.Store) ([]image.Reference, error) {
+	if len(c.to) > 0 {
+		desc, err := st.Resolve(ctx, c.image)
+		var list []image.Reference
+		for _, ref := range c.to {
+			list = append(list, image.Reference{Ref: ref, Descriptor: desc})
+		}
+		return list, err
+	}
+	images, err := st.References(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images = slices.DeleteFunc(images, func(r image.Reference) bool {
+		same := r.Ref.Host() == c.ref.Host() && r.Ref.Repository() == c.ref.Repository() && r.Ref.Tag() != ""
+		return !same || !c.allTags && r.Ref != c.ref
+	})
+	if len(images) == 0 {
+		return nil, image.ErrNotFound
 	}
 	return images, nil
 }
@@ -170,8 +218,8 @@ func (p *pusher) push(ctx context.Context, ref image.Ref, desc ocispec.Descripto
 }
 
 func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) (registry.Pushed, error) {
-	if err := p.sendLayers(ctx, ref, desc); err != nil {
-		return registry.Pushed{}, err
+	if err := p.sendLayers(ctx, desc, ref); err != nil {
+		return registry.Pushed{}, fmt.Errorf("push %s: %w", ref.Familiar(), err)
 	}
 	portable, err := p.press.Portable(ctx, desc)
 	if err != nil {
@@ -182,20 +230,28 @@ func (p *pusher) send(ctx context.Context, ref image.Ref, desc ocispec.Descripto
 	}, relay{p.store, p.client})
 }
 
-// sendLayers sends what is compressed for it while it is.
-func (p *pusher) sendLayers(ctx context.Context, ref image.Ref, desc ocispec.Descriptor) error {
+// sendLayers sends what is compressed for it while it is, and what an earlier process has not brought to its end.
+func (p *pusher) sendLayers(ctx context.Context, desc ocispec.Descriptor, to ...image.Ref) error {
 	layers, err := p.store.ImageLayers(ctx, desc)
 	if err != nil {
-		return fmt.Errorf("push %s: %w", ref.Familiar(), err)
+		return err
 	}
-	layers = slices.DeleteFunc(layers, func(l image.Layer) bool { return p.press.Ready(l) })
+	layers = slices.DeleteFunc(layers, func(l image.Layer) bool { return !p.press.Changes(l) || p.press.Ready(l) && !p.unfinished(l, to) })
 	if len(layers) == 0 {
 		return nil
 	}
 	s := p.ship(ctx, nil, func(error) {})
-	s.repos = []registry.Repository{repository(ref)}
+	for _, ref := range to {
+		s.add(repository(ref))
+	}
 	for _, l := range layers {
 		s.layer(l)
 	}
 	return s.wait(nil)
+}
+
+// unfinished reports whether a part of a layer has been sent.
+func (p *pusher) unfinished(l image.Layer, to []image.Ref) bool {
+	key := p.press.Layer(l).Key
+	return slices.ContainsFunc(to, func(ref image.Ref) bool { return p.client.Unfinished(repository(ref), key, p.store) })
 }

@@ -36,13 +36,21 @@ func (p *pusher) ship(ctx context.Context, refs []image.Ref, failed func(error))
 	s.group, s.ctx = errgroup.WithContext(ctx)
 	s.group.SetLimit(maxShipped)
 	for _, ref := range refs {
-		if repo := repository(ref); !slices.Contains(s.repos, repo) {
-			s.repos = append(s.repos, repo)
+		if s.add(repository(ref)) {
 			s.rows = append(s.rows, p.show.begin("send layers to "+repositoryName(ref), repositoryName(ref)))
 		}
 	}
 	context.AfterFunc(s.ctx, func() { failed(context.Cause(s.ctx)) })
 	return s
+}
+
+// add sends the layers to one more repository.
+func (s *shipping) add(repo registry.Repository) bool {
+	if slices.Contains(s.repos, repo) {
+		return false
+	}
+	s.repos = append(s.repos, repo)
+	return true
 }
 
 // allowed asks the registries whether they would take the layers.
