@@ -20,9 +20,10 @@ GOLANGCILINT = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@
 
 BUILD   = $(GO) build -trimpath -ldflags '-s -w'
 TOOLBOX = examples/toolbox
+DISTRIBUTION = github.com/distribution/distribution/v3/cmd/registry@v3.0.0
 DIRS    = build cache cmd examples executor image parser registry
 
-.PHONY: help demo build toolbox test check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench bench-peers fuzz install clean
+.PHONY: help demo build toolbox registries test check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench bench-peers fuzz install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +69,12 @@ test-examples: ## the examples' own tests
 
 test-debian: build ## a Debian base from mmdebstrap, apt-get install gcc in it: as root and as an ordinary user
 	OCIBUILD=bin/ocibuild OUT=$(OUT) bash examples/debian/test.sh
+
+registries: bin/distribution-v3 ## the registry that tests run beside Debian's (a minute, the Go module proxy)
+
+bin/distribution-v3:
+	GOBIN=$(CURDIR)/bin $(GO) install $(DISTRIBUTION)
+	mv bin/registry $@
 
 conformance: ## what BuildKit and buildah, where they are here, make of the cases in cmd/ocibuild/testdata/conformance
 	@OUT=$(OUT) sh .ci/conformance

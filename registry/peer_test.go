@@ -3,8 +3,14 @@ package registry
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -28,13 +34,55 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
+// implementation is a registry of others: its name and where its program is.
+type implementation struct {
+	name string
+	find func(t *testing.T) string
+}
+
+// implementations are Debian's docker-registry, which is distribution 2.8, and distribution 3 as `make bin/distribution-v3` builds it of
+// its Go module, which wants a minute and the module proxy.
+func implementations() []implementation {
+	return []implementation{
+		{"docker-registry", func(t *testing.T) string { return program(t, "docker-registry") }},
+		{"distribution-v3", func(t *testing.T) string {
+			path, err := filepath.Abs("../bin/distribution-v3")
+			if _, statErr := os.Stat(path); err != nil || statErr != nil {
+				t.Skip("distribution 3 is not there: make bin/distribution-v3")
+			}
+			return path
+		}},
+	}
+}
+
+// eachRegistry runs a test with every implementation that is there.
+func eachRegistry(t *testing.T, test func(t *testing.T, impl implementation)) {
+	for _, impl := range implementations() {
+		t.Run(impl.name, func(t *testing.T) {
+			impl.find(t)
+			test(t, impl)
+		})
+	}
+}
+
 // startRegistry runs Debian's docker-registry on a free loopback port and returns its host. With a user it wants a password.
 func startRegistry(t *testing.T, user, password string) string {
 	t.Helper()
+	return implementations()[0].start(t, user, password)
+}
+
+// startRegistryWith runs it with more in its configuration.
+func startRegistryWith(t *testing.T, more string) string {
+	t.Helper()
+	return implementations()[0].startWith(t, more)
+}
+
+// start runs the registry on a free loopback port and returns its host. With a user it wants a password.
+func (impl implementation) start(t *testing.T, user, password string) string {
+	t.Helper()
 	if user == "" {
-		return startRegistryWith(t, "")
+		return impl.startWith(t, "")
 	}
-	program(t, "docker-registry")
 	out, err := exec.Command(program(t, "htpasswd"), "-Bbn", user, password).Output()
 	if err != nil {
 		t.Fatalf("run htpasswd: %v", err)
@@ -43,13 +91,13 @@ func startRegistry(t *testing.T, user, password string) string {
 	if err := os.WriteFile(file, out, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startRegistryWith(t, "auth:\n  htpasswd:\n    realm: test\n    path: "+file+"\n")
+	return impl.startWith(t, "auth:\n  htpasswd:\n    realm: test\n    path: "+file+"\n")
 }
 
-// startRegistryWith runs it with more in its configuration.
-func startRegistryWith(t *testing.T, more string) string {
+// startWith runs the registry with more in its configuration, which may begin with more about http.
+func (impl implementation) startWith(t *testing.T, more string) string {
 	t.Helper()
-	bin, dir := program(t, "docker-registry"), t.TempDir()
+	bin, dir := impl.find(t), t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +123,7 @@ func startRegistryWith(t *testing.T, more string) string {
 		_ = cmd.Process.Kill()
 		<-gone
 		if t.Failed() {
-			t.Logf("docker-registry: ...%s", log.Bytes()[max(0, log.Len()-2000):])
+			t.Logf("%s: ...%s", impl.name, log.Bytes()[max(0, log.Len()-2000):])
 		}
 	})
 	for range 500 {
@@ -86,11 +134,11 @@ func startRegistryWith(t *testing.T, more string) string {
 		}
 		select {
 		case <-gone:
-			t.Fatalf("docker-registry ended: %s", log.String())
+			t.Fatalf("%s ended: %s", impl.name, log.String())
 		case <-time.After(20 * time.Millisecond): // until it listens
 		}
 	}
-	t.Fatal("docker-registry does not listen")
+	t.Fatalf("%s does not listen", impl.name)
 	return ""
 }
 
@@ -120,8 +168,10 @@ func sameBlobs(t *testing.T, got, want *memStore) {
 	}
 }
 
-func TestDockerRegistry(t *testing.T) {
-	host, ctx, have := startRegistry(t, "", ""), context.Background(), newStore()
+func TestRegistries(t *testing.T) { eachRegistry(t, testRegistry) }
+
+func testRegistry(t *testing.T, impl implementation) {
+	host, ctx, have := impl.start(t, "", ""), context.Background(), newStore()
 	desc := have.index(amd64, arm64, armV7)
 	c := newClient(t, Options{})
 	repo := Repository{Host: host, Name: "team/app"}
@@ -171,8 +221,69 @@ func TestDockerRegistry(t *testing.T) {
 	}
 }
 
-func TestDockerRegistryWithPassword(t *testing.T) {
-	host, ctx, have, dir := startRegistry(t, "ann", secret), context.Background(), newStore(), t.TempDir()
+// TestRegistriesWithTLS pulls in pieces, and goes on with what is there, over HTTP/2.
+func TestRegistriesWithTLS(t *testing.T) {
+	eachRegistry(t, func(t *testing.T, impl implementation) {
+		cert, key := writeCertificate(t)
+		host, have := impl.startWith(t, "  tls:\n    certificate: "+cert+"\n    key: "+key+"\n"), newStore()
+		desc := have.image(amd64, 1<<20, 5)
+		c := newClient(t, Options{Insecure: []string{host}})
+		c.pieceSize = 64 << 10
+		repo := Repository{Host: host, Name: "app"}
+		if _, err := c.Push(t.Context(), PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
+			t.Fatal(err)
+		}
+		for _, kept := range []int{0, 300_000, 1<<20 - 10} {
+			into, layer := newStore(), have.layers(t, desc)[0].Digest
+			into.parts[layer] = have.blobs[layer][:kept:kept]
+			if _, err := c.Pull(t.Context(), PullRequest{Repo: repo, Reference: "v1", Platforms: only(amd64)}, into); err != nil {
+				t.Fatal(err)
+			}
+			sameBlobs(t, into, have)
+		}
+		if _, no := c.noRanges.Load(host); no {
+			t.Error("the registry knows ranges, and was not asked for them")
+		}
+		_, err := newClient(t, Options{Credentials: static("ann", secret)}).Resolve(t.Context(), repo, "v1")
+		if err == nil || !strings.Contains(err.Error(), "--insecure "+host) {
+			t.Errorf("a certificate that nobody vouches for: %v", err)
+		}
+	})
+}
+
+// writeCertificate makes a certificate for loopback that vouches for itself.
+func writeCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	text, err := x509.CreateCertificate(rand.Reader, about, about, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: text}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func TestRegistriesWithPassword(t *testing.T) { eachRegistry(t, testRegistryWithPassword) }
+
+func testRegistryWithPassword(t *testing.T, impl implementation) {
+	host, ctx, have, dir := impl.start(t, "ann", secret), context.Background(), newStore(), t.TempDir()
 	desc := have.image(amd64, 100<<10)
 	repo := Repository{Host: host, Name: "app"}
 	c := newClient(t, Options{ConfigDir: dir})
