@@ -39,7 +39,7 @@ toolbox: ## the program of the examples' base image
 
 test: ## every test, with a summary that names what was skipped and why
 	@mkdir -p $(OUT)
-	$(GOTESTSUM) --format pkgname --jsonfile $(OUT)/test.json ./...
+	$(GOTESTSUM) --format pkgname --jsonfile $(OUT)/test.json ./... -- -timeout 25m
 	@sh .ci/counted $(OUT)/test.json
 
 check: fmt vet staticcheck race test-examples demo ## everything that must pass before a change is sent
@@ -61,7 +61,7 @@ lint: ## golangci-lint with the budgets of .golangci.yml (slow the first time)
 
 race: ## every test under the race detector
 	@mkdir -p $(OUT)
-	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname --jsonfile $(OUT)/race.json ./... -- -race
+	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname --jsonfile $(OUT)/race.json ./... -- -race -timeout 25m
 	@sh .ci/counted $(OUT)/race.json
 
 test-examples: ## the examples' own tests
