@@ -26,6 +26,8 @@ type ListOptions struct {
 	// Shared wants the Shared of each image, among all that would be listed
 	// without what follows.
 	Shared bool
+	// Disk wants the Disk of each image.
+	Disk bool
 
 	// References are patterns as Ref.Match takes them; Name is one more, which
 	// must match beside them.
@@ -61,6 +63,9 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]Summary, error) {
 		if keep(&list[i]) {
 			wanted = append(wanted, list[i])
 		}
+	}
+	if o.Disk {
+		s.countDisk(wanted)
 	}
 	return newestFirst(wanted), nil
 }

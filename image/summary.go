@@ -3,9 +3,11 @@ package image
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
+	"github.com/ocibuild/ocibuild/image/usage"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -32,6 +34,8 @@ type Summary struct {
 	// Shared is how many of the bytes of Size other images need too; zero unless
 	// it was asked for.
 	Shared int64
+	// Disk is what the files of its blobs take on the disk; zero unless it was asked for.
+	Disk int64
 	// Err says why nothing more is known: something is missing or damaged.
 	Err error
 
@@ -143,6 +147,23 @@ func countShared(list []Summary) {
 			if users[b.Digest] > 1 {
 				list[i].Shared += b.Size
 			}
+		}
+	}
+}
+
+// countDisk fills in Disk.
+func (s *Store) countDisk(list []Summary) {
+	known := make(map[digest.Digest]int64)
+	for i := range list {
+		for _, b := range list[i].Blobs() {
+			n, ok := known[b.Digest]
+			if !ok {
+				if info, err := os.Lstat(s.blobPath(b.Digest)); err == nil {
+					n = usage.Of(info)
+				}
+				known[b.Digest] = n
+			}
+			list[i].Disk += n
 		}
 	}
 }

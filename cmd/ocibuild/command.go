@@ -42,6 +42,8 @@ type command struct {
 	// subs are the verbs of a group, whose names begin with the group's. A group
 	// has no make.
 	subs []*command
+	// also are other names that the verb goes by, each as a whole.
+	also []string
 }
 
 type example struct{ line, does string }
@@ -132,13 +134,19 @@ func findCommand(args []string) (*command, []string, error) {
 	}
 }
 
-// lookupCommand finds a command by its whole name.
+// lookupCommand finds a command by its whole name, or another that it goes by.
 func lookupCommand(list []*command, name string) *command {
-	i := slices.IndexFunc(list, func(c *command) bool { return c.name == name })
-	if i < 0 {
-		return nil
+	for _, c := range list {
+		if c.name == name || slices.Contains(c.also, name) {
+			return c
+		}
 	}
-	return list[i]
+	for _, c := range list {
+		if sub := lookupCommand(c.subs, name); sub != nil {
+			return sub
+		}
+	}
+	return nil
 }
 
 // findSub gives the verb of a group that args name; a command without verbs is

@@ -145,7 +145,11 @@ func writeHelp(w io.Writer, c *command) error {
 	if c.args != "" {
 		b.WriteString(" " + c.args)
 	}
-	fmt.Fprintf(&b, "\n\n%s\n\nFlags:\n", wrap(c.long, 80, ""))
+	long := c.long
+	if len(c.also) > 0 {
+		long += "\n\nAlso: ocibuild " + strings.Join(c.also, ", ocibuild ")
+	}
+	fmt.Fprintf(&b, "\n\n%s\n\nFlags:\n", wrap(long, 80, ""))
 	flagSet(c, c.make(), &globals{}).VisitAll(func(f *pflag.Flag) { writeFlag(&b, f) })
 	if len(c.examples) > 0 {
 		b.WriteString("\nExamples:\n")

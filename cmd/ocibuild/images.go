@@ -23,13 +23,14 @@ func imagesDescription() *command {
 	return &command{
 		name: "images", args: "[REPOSITORY[:TAG]]", short: "list the images in the store",
 		long: "Lists the images that have a name, the newest first; with a REPOSITORY those of it only. " +
-			"SIZE is what an image takes in the store, for all platforms that are there; SHARED the part that other images " +
-			"need too, and UNIQUE the rest, which is free when the image goes. DIGEST is that of its manifest or index. The id " +
+			"SIZE is that of an image's content, for all platforms that are there; SHARED the part that other images " +
+			"need too, and UNIQUE the rest, which is free when the image goes. DISK is what the files of its content take on the disk; " +
+			"`ocibuild df -v` has unpacked layers too. DIGEST is that of its manifest or index. The id " +
 			"of an image for several platforms is its index's digest.\n" +
 			"\n" +
 			"Filters: dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME (a date, " +
 			"or 24h for a day ago). Several references: any of them; labels: all of them.\n" +
-			"Fields of templates: .ID .Repository .Tag .Digest .CreatedSince .CreatedAt .Size .SharedSize .UniqueSize .Bytes " +
+			"Fields of templates: .ID .Repository .Tag .Digest .CreatedSince .CreatedAt .Size .SharedSize .UniqueSize .DiskSize .Bytes .DiskBytes " +
 			".Platform .Platforms",
 		examples: []example{
 			{"ocibuild images --format '{{.Repository}}:{{.Tag}} {{.Size}}'", "one line an image"},
@@ -45,7 +46,7 @@ func (c *imagesCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print the image ids only")
 	fs.BoolVar(&c.noTrunc, "no-trunc", false, "print whole ids")
 	fs.BoolVar(&c.digests, "digests", false, "print digests")
-	fs.BoolVarP(&c.sizes, "size", "s", false, "print how much of the size other images share")
+	fs.BoolVarP(&c.sizes, "size", "s", false, "print how much of the size other images share, and what it takes on the disk")
 	fs.StringArrayVarP(&c.filterText, "filter", "f", nil, "list images for which this `KEY=VALUE` holds (may be repeated)")
 	c.declare(fs)
 }
@@ -63,6 +64,7 @@ func (c *imagesCommand) Check(_ *stdio, args []string) error {
 	}
 	c.filters.Unnamed = c.all
 	c.filters.Shared = c.sizes || c.json || c.format != ""
+	c.filters.Disk = c.sizes || c.json || strings.Contains(c.format, "Disk") || c.format == "json"
 	for _, repository := range args {
 		if _, err := parseRef(strings.NewReplacer("*", "x", "?", "x").Replace(repository)); err != nil {
 			return err
@@ -111,7 +113,9 @@ type imageLine struct {
 	Size         string
 	SharedSize   string
 	UniqueSize   string
+	DiskSize     string
 	Bytes        int64
+	DiskBytes    int64
 	Platform     string // of the image that stands for the whole
 	Platforms    string // all that are in the store
 }
@@ -127,6 +131,7 @@ func (c *imagesCommand) lines(i *image.Summary, now time.Time) []imageLine {
 		ID: c.id(i.ID()), Repository: none, Tag: none, Digest: i.Descriptor.Digest.String(),
 		CreatedSince: age(main.Created, now), CreatedAt: "N/A",
 		Size: humanSize(size), SharedSize: humanSize(i.Shared), UniqueSize: humanSize(size - i.Shared), Bytes: size,
+		DiskSize: humanSize(i.Disk), DiskBytes: i.Disk,
 		Platform: platformOf(main), Platforms: platformsOf(i),
 	}
 	if t := main.Created; t != nil {
@@ -186,7 +191,7 @@ func (c *imagesCommand) print(s *session, lines []imageLine) error {
 	}
 	headers = append(headers, "IMAGE ID", "CREATED", "SIZE")
 	if c.sizes {
-		headers = append(headers, "SHARED", "UNIQUE")
+		headers = append(headers, "SHARED", "UNIQUE", "DISK")
 	}
 	var rows [][]string
 	for _, l := range lines {
@@ -196,7 +201,7 @@ func (c *imagesCommand) print(s *session, lines []imageLine) error {
 		}
 		row = append(row, l.ID, l.CreatedSince, l.Size)
 		if c.sizes {
-			row = append(row, l.SharedSize, l.UniqueSize)
+			row = append(row, l.SharedSize, l.UniqueSize, l.DiskSize)
 		}
 		rows = append(rows, row)
 	}
@@ -207,7 +212,7 @@ func imageHeaders() map[string]string {
 	return map[string]string{
 		"ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST",
 		"CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE", "SharedSize": "SHARED",
-		"UniqueSize": "UNIQUE", "Bytes": "BYTES", "Platform": "PLATFORM", "Platforms": "PLATFORMS",
+		"UniqueSize": "UNIQUE", "DiskSize": "DISK", "Bytes": "BYTES", "DiskBytes": "DISK BYTES", "Platform": "PLATFORM", "Platforms": "PLATFORMS",
 	}
 }
 

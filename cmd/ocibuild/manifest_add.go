@@ -51,7 +51,7 @@ type manifestAddCommand struct {
 
 func manifestAddDescription() *command {
 	return &command{
-		name: "manifest add", args: "LIST[:TAG] IMAGE...", short: "add images to an index",
+		name: "manifest add", also: []string{"manifest append", "append"}, args: "LIST[:TAG] IMAGE...", short: "add images to an index",
 		long: "Adds images that are in the store to the index LIST. One that is in it already is replaced. The other flags " +
 			"set what the index says of the image, where it is one alone. Prints the new digest of the index.",
 		examples: []example{

@@ -20,7 +20,7 @@ type manifestCreateCommand struct {
 
 func manifestCreateDescription() *command {
 	return &command{
-		name: "manifest create", args: "LIST[:TAG] [IMAGE...]", short: "make an index of images",
+		name: "manifest create", also: []string{"create"}, args: "LIST[:TAG] [IMAGE...]", short: "make an index of images",
 		long: "Makes an index of images that are in the store, or an empty one, and calls it LIST. Of an IMAGE that is an index " +
 			"itself all entries are taken. Prints the digest of the index.",
 		examples: []example{
