@@ -2,19 +2,16 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"unicode"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -200,53 +197,6 @@ func printable(s string) string {
 	return s
 }
 
-// statusHint says what to do about an answer.
-func (j job) statusHint(e *Error) string {
-	host := e.Host
-	if e.At != "" {
-		host = e.At
-	}
-	login := "run `ocibuild login " + host + "`"
-	if e.Status == http.StatusUnauthorized && j.c.options.Credentials == nil {
-		login += j.c.keys.hint()
-	}
-	switch {
-	case j.op == "login" && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
-		return "check the user name and the password (some registries want an access token)"
-	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden, e.Code == "DENIED", e.Code == "UNAUTHORIZED":
-		if j.op == opPush {
-			return login + " with an account that may push there"
-		}
-		return j.shortName() + "check the name, or " + login
-	case e.Status == http.StatusNotFound && j.op == opPush:
-		return "check the name; some registries want the repository to be created first"
-	case e.Status == http.StatusNotFound && j.repo.Name == "":
-		return "check the host: it has no registry API there"
-	case e.Status == http.StatusNotFound:
-		return j.shortName() + "check the name and the tag"
-	case e.Status == http.StatusTooManyRequests:
-		return "wait, or " + login + " for a higher limit"
-	case e.Status == http.StatusRequestEntityTooLarge:
-		return "the registry, or a proxy before it, limits the size: raise its limit"
-	case e.Status >= 500:
-		return "the registry is in trouble: try again later"
-	}
-	return ""
-}
-
-// shortName tells what registries.conf has for a name that is Docker's for ocibuild.
-func (j job) shortName() string {
-	if j.repo.Host != dockerHub || j.op == opPush {
-		return ""
-	}
-	short := strings.TrimPrefix(j.repo.Name, "library/")
-	names := j.c.places.ShortName(short)
-	if len(names) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("registries.conf gives %s the name %s: write that if it is meant; ", short, strings.Join(names, " or "))
-}
-
 // transportError makes an error of a request that got no answer it could use. A cancelled context stays what it is.
 func (j job) transportError(ctx context.Context, err error) error {
 	if cause := ctx.Err(); cause != nil {
@@ -303,29 +253,6 @@ func hostOf(err error) string {
 		return ""
 	}
 	return nameHost(at.Host)
-}
-
-// networkHint says what to do about an error below HTTP.
-func networkHint(err error, host string) string {
-	var (
-		dns   *net.DNSError
-		cert  *tls.CertificateVerificationError
-		noTLS tls.RecordHeaderError
-		alert *net.OpError
-	)
-	switch {
-	case errors.As(err, &dns):
-		return "check the host's name and the network"
-	case errors.As(err, &cert):
-		return "put its authority into certs.d/" + host + "/ca.crt below ~/.config/docker or /etc/docker, or pass --insecure " + host
-	case errors.As(err, &alert) && alert.Op == "remote error" && strings.Contains(alert.Error(), "certificate"):
-		return "it wants to see a certificate of ours: put client.cert and client.key into certs.d/" + host + " below ~/.config/docker or /etc/docker"
-	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
-		return "if it speaks plain http, pass --insecure " + host
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "check that a registry listens at " + host
-	}
-	return ""
 }
 
 // withoutURL returns what is inside http.Client's error, which repeats the URL.
