@@ -106,7 +106,7 @@ func TestParseErrors(t *testing.T) {
 		{"export", []string{"one IMAGE is missing"}},
 		{"pull", []string{"one NAME is missing"}},
 		{"pull --platform x y", []string{"--platform"}},
-		{"push", []string{"one NAME is missing"}},
+		{"push", []string{"an IMAGE is missing"}},
 		{"login a b", []string{"at most one HOST"}},
 		{"login a@b", []string{"not the host of a registry"}},
 		{"login --password-stdin x", []string{"needs --username"}},
@@ -335,6 +335,7 @@ func TestExamplesParse(t *testing.T) {
 				args, _, _ = strings.Cut(args, " > ")
 				args, _, _ = strings.Cut(args, " || ")
 				io, _, _ := testIO(nil)
+				io.inTTY = c.name == "run" || c.name == "shell" // these are shown at a keyboard
 				if _, err := parse(strings.Fields(args), io); err != nil {
 					t.Errorf("%s: %s: %v", c.name, e.line, err)
 				}

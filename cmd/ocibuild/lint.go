@@ -30,6 +30,7 @@ func lintDescription() *command {
 }
 
 func (c *lintCommand) Flags(fs *pflag.FlagSet) {
+	c.buildCommand.Flags(pflag.NewFlagSet("", pflag.ContinueOnError)) // what lint has no flag for is as build has it without one
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.secretTexts, "secret", nil, "a secret that opens a private context, as for build: `id=ID[,src=FILE|,env=NAME]` (may be repeated)")
@@ -47,7 +48,7 @@ func (c *lintCommand) Check(s *stdio, args []string) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
-	c.progress, c.checkOnly, c.callText = "plain", true, "build"
+	c.progress, c.checkOnly = "plain", true
 	return c.buildCommand.Check(s, args)
 }
 
