@@ -261,10 +261,10 @@ func (o *runOp) process() (executor.Process, func(), error) {
 	proc := executor.Process{
 		Args: o.p.args, Env: env, Cwd: o.p.cwd, User: &o.p.user, Network: executor.NetworkHost,
 		Hostname: o.p.hostname, ExtraHosts: o.p.shared.Hosts, ShmSize: o.p.shared.ShmSize, Limits: o.p.shared.Limits,
-		Resources: o.p.shared.Resources, Insecure: o.p.insecure, Security: o.p.shared.Security,
+		DNS: o.p.shared.DNS, Certificates: o.p.shared.Certificates, Resources: o.p.shared.Resources, Insecure: o.p.insecure, Security: o.p.shared.Security,
 	}
-	if o.p.network == "none" {
-		proc.Network = executor.NetworkNone
+	if o.p.network == executor.NetworkNone || o.p.network == executor.NetworkIsolated {
+		proc.Network = o.p.network
 	}
 	if o.p.scriptName == "" {
 		return proc, none, nil

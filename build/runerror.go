@@ -17,6 +17,8 @@ func (o *runOp) explain(err error) error {
 	switch {
 	case errors.As(err, &unknown):
 		return &Hinted{fmt.Errorf("USER %s: %w", unknown.User, unknown.Err), "create the user in a RUN step first, or give a numeric id"}
+	case errors.Is(err, executor.ErrNoConnector):
+		return &Hinted{err, "install one of them, or use --network=none or the machine's own network"}
 	case !errors.As(err, &start):
 		return err
 	case start.Reason == executor.StartWrongFormat && start.Arch != "" && !native(image.HostPlatform().Architecture, start.Arch):

@@ -11,12 +11,16 @@ import (
 
 // RunOptions are what all RUN steps of a build get, beside what each asks for.
 type RunOptions struct {
-	// Network is that of a RUN without --network: "host", "none", or "" and
-	// "default", which is the builder's.
+	// Network is that of a RUN without --network: "host", "none", "isolated", or ""
+	// and "default", which is the builder's.
 	Network string
 	// Hosts are more lines of /etc/hosts. Their names are part of a step's key, the
 	// addresses are not.
 	Hosts []executor.HostIP
+	// DNS and Certificates are how names are found and who is trusted. Like proxies they
+	// are no part of a key: they say how others are reached, not what they give.
+	DNS          executor.DNS
+	Certificates []byte
 	// ShmSize is the size of /dev/shm in bytes; 0 is 64 MiB.
 	ShmSize int64
 	// Limits are what setrlimit(2) sets.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path"
 	"slices"
@@ -58,7 +59,7 @@ func (e *Executor) Run(ctx context.Context, sn *Snapshot, p Process, out IO) err
 
 // plan settles how p is run here.
 func (e *Executor) plan(p Process) (*plan, error) {
-	if p.Network != "" && p.Network != NetworkHost && p.Network != NetworkNone {
+	if p.Network != "" && p.Network != NetworkHost && !p.ownNetwork() {
 		return nil, fmt.Errorf("run command: unsupported network mode %q", p.Network)
 	}
 	if err := checkHostname(p.hostname()); err != nil {
@@ -72,7 +73,16 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	if h.Hosts, err = e.snapshots.file(hostsFile(p)); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
-	if h.ResolvConf, err = e.snapshots.file(readResolvConf(os.ReadFile)); err != nil {
+	var connector *connector
+	if p.Network == NetworkIsolated {
+		if connector, err = findConnector(); err != nil {
+			return nil, err
+		}
+		if len(p.DNS.Servers) == 0 {
+			p.DNS.Servers = []netip.Addr{netip.MustParseAddr(connector.server)}
+		}
+	}
+	if h.ResolvConf, err = e.snapshots.file(p.DNS.apply(readResolvConf(os.ReadFile))); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
 	if h.Seccomp, err = p.seccomp(); err != nil {
@@ -96,6 +106,7 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	}
 	plan.arrange(len(defaultMounts(p, h)))
 	plan.lasting = p.lasting()
+	plan.connector = connector
 	return plan, nil
 }
 
@@ -114,6 +125,9 @@ func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *
 func (e *Executor) prepare(p Process, root *rootfs.Root, out IO) (*plan, job, error) {
 	if err := p.resolveUser(root); err != nil {
 		return nil, job{}, err
+	}
+	if err := p.addCertificates(root); err != nil {
+		return nil, job{}, fmt.Errorf("add certificates: %w", err)
 	}
 	plan, err := e.plan(p)
 	if err != nil {

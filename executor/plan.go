@@ -53,6 +53,8 @@ type plan struct {
 	trees   []*os.File // what the mounts' Tree stand for; they are inherited
 	lasting []string   // mount points to make for good
 	limits  *specs.LinuxResources
+	// connector connects the network namespace; nil leaves it alone.
+	connector *connector
 }
 
 // planMount is one mount: a new file system of Type, or, without one, a bind of

@@ -41,9 +41,13 @@ type Process struct {
 	Groups     []uint32 // supplementary groups; left out where setgroups(2) is denied
 	MoreGroups []uint32 // and those that the process has whoever it is
 	Hostname   string   // "" is DefaultHostname
-	Network    string   // NetworkHost or NetworkNone
+	Network    string   // NetworkHost, NetworkNone or NetworkIsolated
 	ExtraHosts []HostIP
-	ShmSize    int64 // of /dev/shm in bytes; 0 is 64 MiB
+	DNS        DNS
+	// Certificates are trusted by the process beside those that its image has: PEM. What
+	// says so is there for the process alone.
+	Certificates []byte
+	ShmSize      int64 // of /dev/shm in bytes; 0 is 64 MiB
 	// Limits are what setrlimit(2) sets; all others are as they are for this process.
 	Limits []specs.POSIXRlimit
 	// Resources are limits of all processes of the step together, or, where no cgroup

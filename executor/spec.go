@@ -161,7 +161,7 @@ func namespaces(p Process, h Host) []specs.LinuxNamespace {
 	if h.CgroupNamespace {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
-	if p.Network == NetworkNone {
+	if p.ownNetwork() {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
 	}
 	return ns
@@ -253,7 +253,7 @@ func sysMounts(p Process, h Host) []specs.Mount {
 		}
 		return append(options, option)
 	}
-	if h.UserNamespace && p.Network != NetworkNone {
+	if h.UserNamespace && !p.ownNetwork() {
 		return []specs.Mount{{Destination: "/sys", Type: "bind", Source: "/sys", Options: readonly("rro", "nosuid", "noexec", "nodev", "rbind")}}
 	}
 	mounts := []specs.Mount{{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: readonly("ro", "nosuid", "noexec", "nodev")}}

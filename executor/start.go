@@ -66,7 +66,7 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 	stdin.begin()
 	tty.begin()
 	defer j.relay(cmd.Process)()
-	r, err := j.follow(cmd, control, p, group)
+	r, err := j.follow(ctx, cmd, control, p, group)
 	tty.wait()
 	if j.io.Used != nil && cmd.ProcessState != nil {
 		*j.io.Used = usageOf(cmd.ProcessState, group)
@@ -105,13 +105,21 @@ func (j job) relay(to *os.Process) (stop func()) {
 }
 
 // follow hands a started init process the plan, and waits for its end and its report.
-func (j job) follow(cmd *exec.Cmd, control *os.File, p *plan, group *cgroup) (report, error) {
+func (j job) follow(ctx context.Context, cmd *exec.Cmd, control *os.File, p *plan, group *cgroup) (report, error) {
 	var r report
 	if group != nil {
 		if err := group.add(cmd.Process.Pid); err != nil { // before the plan: it has no children yet
 			control.Close()
 			return r, errors.Join(err, cmd.Wait())
 		}
+	}
+	if p.connector != nil {
+		stop, err := p.connector.connect(ctx, cmd.Process.Pid)
+		if err != nil {
+			control.Close()
+			return r, errors.Join(err, cmd.Wait())
+		}
+		defer stop()
 	}
 	_, sendErr := control.Write(marshal(p)) // fails only if the process has ended, which Wait tells
 	readErr := errors.Join(sendErr, readMessage(control, &r))

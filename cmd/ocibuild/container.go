@@ -24,14 +24,15 @@ import (
 // say, the second what Check made of it.
 type containerCommand struct {
 	envTexts, envFiles, volumeTexts, tmpfsTexts []string
-	hostTexts, groupTexts                       []string
-	workdir, user, hostname, network, pullText  string
+	groupTexts                                  []string
+	workdir, user, hostname, pullText           string
 	entrypoint                                  string
 	input, terminal, remove, readOnly           bool
 	insecure                                    []string
 	platform                                    platformFlag
 	limit                                       limitFlags
 	security                                    securityFlags
+	net                                         netFlags
 	entrypointFlag                              *pflag.Flag
 
 	name   string
@@ -76,12 +77,11 @@ func (c *containerCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.remove, "rm", true, "drop what the command has changed: there is nothing else")
 	fs.BoolVar(&c.readOnly, "read-only", false, "let the command write to its mounts only")
 	fs.StringVarP(&c.hostname, "hostname", "h", "", "the `NAME` of the machine that the command sees (default: the image's id)")
-	fs.StringVar(&c.network, "network", "default", "run with this `NETWORK`: "+strings.Join(networkModes, ", "))
-	fs.StringArrayVar(&c.hostTexts, "add-host", nil, "add `NAME:ADDRESS` to /etc/hosts; the address host-gateway is this machine (may be repeated)")
 	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask the registry for the image: always, `missing` or never")
 	c.platform.declare(fs, "run the image for this `OS/ARCH[/VARIANT]`")
 	c.limit.flags(fs, "the command")
 	c.security.flags(fs)
+	c.net.flags(fs, "the command")
 	insecureFlag(fs, &c.insecure)
 }
 
@@ -92,8 +92,6 @@ func (c *containerCommand) Check(s *stdio, args []string) error {
 	c.name, c.args = args[0], args[1:]
 	pulls := []string{"always", "missing", "never"}
 	switch {
-	case !slices.Contains(networkModes, c.network):
-		return oneOf("--network", c.network, networkModes)
 	case !slices.Contains(pulls, c.pullText):
 		return oneOf("--pull", c.pullText, pulls)
 	case !c.remove:
@@ -113,7 +111,7 @@ func (c *containerCommand) Check(s *stdio, args []string) error {
 	if c.proc.Security, err = c.security.check(); err != nil {
 		return err
 	}
-	if c.proc.ExtraHosts, err = parseHosts(c.hostTexts); err != nil {
+	if err = c.net.check(); err != nil {
 		return err
 	}
 	if c.proc.MoreGroups, err = groups(c.groupTexts); err != nil {
@@ -311,9 +309,10 @@ func (c *containerCommand) settle(s *session, img *image.Image) error {
 	if p.Hostname = c.hostname; p.Hostname == "" {
 		p.Hostname = shortID(img.ID())
 	}
-	if p.Network = executor.NetworkHost; c.network != "default" {
-		p.Network = c.network
+	if p.Network = executor.NetworkHost; c.net.network != "default" {
+		p.Network = c.net.network
 	}
+	p.ExtraHosts, p.DNS, p.Certificates = c.net.hosts, c.net.dns, c.net.certificates
 	p.ReadOnly, p.Mounts = c.readOnly, c.mounts
 	p.Resources, p.Limits, p.ShmSize = c.limit.resources, c.limit.limits, c.limit.shmSize
 	return nil

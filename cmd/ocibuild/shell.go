@@ -67,7 +67,7 @@ func (c *shellCommand) Check(s *stdio, args []string) error {
 }
 
 func (c *shellCommand) Run(ctx context.Context, s *session) error {
-	c.run.network, c.run.pullText, c.run.input, c.run.terminal = "default", string(build.PullMissing), true, true
+	c.run.net.network, c.run.pullText, c.run.input, c.run.terminal = "default", string(build.PullMissing), true, true
 	if c.name == failedName {
 		return c.openFailed(ctx, s)
 	}

@@ -17,28 +17,24 @@ import (
 // stepFlags are the flags of build that concern every RUN. The first group of
 // fields is what the flags say, the second what check made of it.
 type stepFlags struct {
-	allowTexts, hostTexts, sshTexts []string
-	network                         string
-	security                        securityFlags
-	limit                           limitFlags
+	allowTexts, sshTexts []string
+	security             securityFlags
+	limit                limitFlags
+	net                  netFlags
 
 	allow build.Allowed
 	run   build.RunOptions
 }
 
-// networkModes are the values of --network.
-var networkModes = []string{"default", "none", "host"}
-
 func (f *stepFlags) flags(fs *pflag.FlagSet) {
 	f.security.flags(fs)
 	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a `PRIVILEGE` that they ask for: network.host, security.insecure, device or device=NAME[,alias=ALIAS] (may be repeated)")
 	fs.StringArrayVar(&f.run.DeviceDirs, "cdi-spec-dir", nil, "read the specifications of devices in this `DIR`, and not in /etc/cdi and /var/run/cdi (may be repeated)")
-	fs.StringVar(&f.network, "network", "default", "run steps with this `NETWORK`: default, none or host")
-	fs.StringArrayVar(&f.hostTexts, "add-host", nil, "add `NAME:ADDRESS` to every step's /etc/hosts; the address host-gateway is this machine (may be repeated)")
 	fs.StringArrayVar(&f.sshTexts, "ssh", nil, "let RUN --mount=type=ssh show a step an agent, `default|ID[=SOCKET|KEY[,KEY]]`: yours, another's socket, or one with these keys (may be repeated)")
 	fs.DurationVar(&f.run.Timeout, "timeout", 0, "end a step, and the build, that takes longer than this `TIME`, as in 90s or 1h")
 	fs.BoolVar(&f.run.AllowLeak, "allow-secret-leak", false, "only warn when a step leaves a secret in its files, its output or the config")
 	f.limit.flags(fs, "each step")
+	f.net.flags(fs, "each step")
 }
 
 func (f *stepFlags) check(env func(string) (string, bool)) error {
@@ -47,22 +43,18 @@ func (f *stepFlags) check(env func(string) (string, bool)) error {
 			return &usageError{msg: fmt.Sprintf("--allow=%s: %v", text, err), hint: "it takes network.host, security.insecure, device and device=NAME[,alias=ALIAS]"}
 		}
 	}
-	if f.network != "" && !slices.Contains(networkModes, f.network) {
-		return oneOf("--network", f.network, networkModes)
-	}
-	f.run.Network = f.network
-	f.allow.NetworkHost = f.allow.NetworkHost || f.network == "host"
 	if f.run.Timeout < 0 {
 		return usagef("--timeout=%s: it takes a time such as 90s or 1h", f.run.Timeout)
 	}
-	var err error
-	if f.run.Hosts, err = parseHosts(f.hostTexts); err != nil {
-		return err
+	err := f.net.check()
+	if err == nil {
+		err = f.limit.check()
 	}
-	err = f.limit.check()
 	if err != nil {
 		return err
 	}
+	f.run.Network, f.run.Hosts, f.run.DNS, f.run.Certificates = f.net.network, f.net.hosts, f.net.dns, f.net.certificates
+	f.allow.NetworkHost = f.allow.NetworkHost || f.net.network == "host"
 	f.run.Resources, f.run.Limits, f.run.ShmSize = f.limit.resources, f.limit.limits, f.limit.shmSize
 	if f.run.Security, err = f.security.check(); err != nil {
 		return err
