@@ -55,6 +55,12 @@ func refuseChroot(p Process, out IO) error {
 	switch {
 	case p.Network == NetworkNone:
 		return &LevelError{"network none", "a network namespace"}
+	case p.Network == NetworkIsolated:
+		return &LevelError{"network isolated", "a network namespace"}
+	case p.ReadOnly:
+		return &LevelError{"a read-only root filesystem", "a mount"}
+	case out.Terminal != nil:
+		return &LevelError{"a terminal", "a mount of devpts"}
 	case p.Insecure:
 		return &LevelError{"security=insecure", "more than the capabilities of an ordinary container"}
 	}
