@@ -253,6 +253,20 @@ func TestHostsTomlServers(t *testing.T) {
 	}
 }
 
+// TestHeadersStayOut looks for a configured key in the error of a server that repeats it.
+func TestHeadersStayOut(t *testing.T) {
+	f := newFake(t)
+	f.fault("/v2/app/", -1, func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+		refuse(w, http.StatusForbidden, "DENIED", "not with "+r.Header.Get("X-Api-Key"))
+	})
+	toml := fmt.Sprintf("server = %q\n[header]\nX-Api-Key = %q\n", f.URL, secret)
+	c := newClient(t, Options{Hosts: configured(t, map[string]string{"certs.d/r.example/hosts.toml": toml})})
+	_, err := c.Resolve(context.Background(), Repository{Host: "r.example", Name: "app"}, "v1")
+	if e := asError(t, err); strings.Contains(e.Error(), secret) || !strings.Contains(e.Error(), "not with ***") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // secureFake is a fake registry that speaks https.
 func secureFake(t *testing.T) (f *fakeRegistry, ca string) {
 	t.Helper()

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,9 @@ type server struct {
 	scheme  string                  // "" until it is settled
 	clients map[string]*auth.Client // by the key of the credential that they use
 }
+
+// secretHeader are the names of headers that are likely to hold what must not be shown.
+var secretHeader = regexp.MustCompile(`(?i)auth|cookie|key|pass|secret|token`)
 
 // reach returns an endpoint for what the configuration says of one. Its scheme is not settled.
 func (c *Client) reach(p hosts.Endpoint) (*endpoint, error) {
@@ -60,6 +64,11 @@ func (c *Client) server(host string, p hosts.Endpoint) (*server, error) {
 		}
 		base = c.newTransport(conf, p.DialTimeout)
 		c.transports[settings] = base
+	}
+	for name, values := range p.Header {
+		if secretHeader.MatchString(name) {
+			c.secrets.add(values...)
+		}
 	}
 	s := &server{c: c, host: host, header: p.Header, insecure: p.Insecure, base: base, scheme: p.Scheme, clients: map[string]*auth.Client{}}
 	s.transport = &retryTransport{base: s, retry: c.retry}
