@@ -7,7 +7,8 @@
 // # Invariants
 //
 //   - Every blob and manifest is verified against its descriptor's size and digest in the stream that carries it: a reader gives an
-//     error at its end when they differ. What is asked for by tag is verified against the digest that the registry names.
+//     error at its end when they differ. What goes into a Store is hashed there, once, with what an earlier attempt has left of it. What is
+//     asked for by tag is verified against the digest that the registry names.
 //   - Content is stored and pushed children first: whoever sees a manifest finds what it names.
 //   - A manifest that is about another (its subject) is listed with it: by the registry, else by the client in the tag that the
 //     specification has for that.
@@ -18,6 +19,18 @@
 //   - What can succeed when it is repeated is repeated, with growing pauses or the pause that the registry asks for; what cannot is
 //     not. A body that breaks off is continued from where it broke when the registry knows ranges.
 //   - Every failure that a registry or the way to it has caused is an *Error.
+//
+// # Bytes
+//
+// A pull asks the Store from where on it wants a blob. Large blobs come in pieces (ranges), several at once while there are free slots,
+// and are given on in order, so that what a Store has of a blob is always a beginning. Ranges are asked for and not trusted: an answer that is
+// not the piece that was asked for ends that, and the blob comes in one stream. Each blob that moves, and each piece that moves ahead of
+// its turn, has one of Options.Parallel slots; beside that no host has more than a few requests of a kind at once, and one that asks
+// for a pause gets it from all of them. A body that gives next to nothing for a minute has broken off; the time that its reader spends
+// elsewhere does not count.
+//
+// A registry cannot make a pull endless or large: manifests, configs, lists and what they name are bounded, as are indexes within
+// indexes and all manifests of a pull; a body ends where its descriptor says.
 //
 // # Endpoints
 //

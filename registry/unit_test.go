@@ -335,3 +335,29 @@ func FuzzChallenge(f *testing.F) {
 		}
 	})
 }
+
+// FuzzReference makes URLs of any names: what is accepted stays below the repository that it names.
+func FuzzReference(f *testing.F) {
+	f.Add("docker.io", "library/alpine", "3.20")
+	f.Add("[::1]:5000", "a/../b", "sha256:"+strings.Repeat("0", 64))
+	f.Add("r.invalid/x", "a", "../../v2/b/manifests/c")
+	f.Fuzz(func(t *testing.T, host, name, reference string) {
+		c := newClient(t, Options{})
+		j, err := c.newJob("pull", Repository{Host: host, Name: name}, reference)
+		if err != nil {
+			return
+		}
+		e, err := c.reach(hosts.Endpoint{Host: j.repo.Host, Name: j.repo.Name, Scheme: "https", Root: "/v2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := call{method: http.MethodGet, path: j.name("manifests", reference)}.request(t.Context(), e)
+		if err != nil {
+			t.Fatalf("%q %q %q were accepted: %v", host, name, reference, err)
+		}
+		want := "/v2/" + name + "/manifests/" + reference
+		if req.URL.Path != want || strings.Contains(req.URL.Path, "..") || req.URL.RawQuery != "" || !strings.EqualFold(req.URL.Host, dialHost(nameHost(host))) {
+			t.Errorf("%q %q %q lead to %s", host, name, reference, req.URL)
+		}
+	})
+}
