@@ -13,6 +13,7 @@ type inspectCommand struct {
 	format      string
 	template    *template.Template
 	platform    platformFlag
+	all         allFlag
 	raw, config bool
 }
 
@@ -39,6 +40,7 @@ func inspectDescription() *command {
 func (c *inspectCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.format, "format", "f", "", "print this Go `TEMPLATE` for each image, or json")
 	c.platform.declare(fs, "describe the image for this `OS/ARCH[/VARIANT]`")
+	c.all.declare(fs, "describe every image in the store that the index has, one after the other")
 	fs.BoolVar(&c.raw, "raw", false, "print the manifest or index as it is stored")
 	fs.BoolVar(&c.config, "config", false, "with --raw: print the image's config")
 }
@@ -53,6 +55,10 @@ func (c *inspectCommand) Check(_ *stdio, args []string) error {
 		return usagef("--config needs --raw")
 	case c.raw && c.format != "":
 		return usagef("--raw and --format exclude each other")
+	case c.raw && bool(c.all):
+		return usagef("--raw and --all-platforms exclude each other")
+	case bool(c.all) && c.platform.text != "":
+		return usagef("--platform and --all-platforms exclude each other")
 	}
 	if err := c.platform.check(); err != nil {
 		return err
@@ -76,17 +82,41 @@ func (c *inspectCommand) Run(ctx context.Context, s *session) error {
 	found := []*image.Info{}
 	var missing error
 	for _, name := range c.names {
-		info, err := st.Inspect(ctx, name, c.platform.want)
+		infos, err := c.inspect(ctx, st, name)
 		if err != nil {
 			missing = missingImage(name, err)
 			break
 		}
-		found = append(found, info)
+		found = append(found, infos...)
 	}
 	if err := c.print(s, found); err != nil {
 		return err
 	}
 	return missing
+}
+
+// inspect describes what a name stands for: of an index one image, or all.
+func (c *inspectCommand) inspect(ctx context.Context, st *image.Store, name string) ([]*image.Info, error) {
+	info, err := st.Inspect(ctx, name, c.platform.want)
+	if err != nil || !bool(c.all) || len(info.Manifests) == 0 {
+		return []*image.Info{info}, err
+	}
+	var all []*image.Info
+	for _, m := range info.Manifests {
+		if !m.Present || m.Kind != image.KindImage {
+			continue
+		}
+		p, err := parsePlatform(m.Platform)
+		if err != nil {
+			return nil, err
+		}
+		one, err := st.Inspect(ctx, name, &p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // printRaw prints documents as they are.

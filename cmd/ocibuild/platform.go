@@ -39,6 +39,21 @@ func (p *platformsFlag) declare(fs *pflag.FlagSet, usage string) {
 	fs.StringSliceVar(&p.texts, "platform", nil, usage+" (may be repeated, or several with commas between)")
 }
 
+// allFlag is a --platform flag's opposite.
+type allFlag bool
+
+func (a *allFlag) declare(fs *pflag.FlagSet, usage string) {
+	fs.BoolVar((*bool)(a), "all-platforms", false, usage)
+}
+
+// check refuses it beside platforms.
+func (a allFlag) check(platforms ...string) error {
+	if a && len(platforms) > 0 {
+		return usagef("--platform and --all-platforms exclude each other")
+	}
+	return nil
+}
+
 func (p *platformsFlag) check() error {
 	for _, text := range p.texts {
 		want, err := parsePlatform(text)

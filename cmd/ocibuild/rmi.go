@@ -15,6 +15,7 @@ type rmiCommand struct {
 	names     []string
 	force     bool
 	platforms platformsFlag
+	all       allFlag
 }
 
 func rmiDescription() *command {
@@ -35,11 +36,15 @@ func rmiDescription() *command {
 func (c *rmiCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.force, "force", "f", false, "remove an image by its id though it has several names or is in use; do not mind missing images")
 	c.platforms.declare(fs, "remove the image for this `OS/ARCH[/VARIANT]` alone")
+	c.all.declare(fs, "remove the images for all platforms, which is the default")
 }
 
 func (c *rmiCommand) Check(_ *stdio, args []string) error {
 	c.names = args
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
+		return err
+	}
+	if err := c.all.check(c.platforms.texts...); err != nil {
 		return err
 	}
 	return c.platforms.check()

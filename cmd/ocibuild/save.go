@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 
 	"github.com/ocibuild/ocibuild/image"
@@ -15,6 +17,7 @@ type saveCommand struct {
 
 	compression compressionFlags
 	platforms   platformsFlag
+	all         allFlag
 }
 
 func saveDescription() *command {
@@ -41,6 +44,7 @@ func (c *saveCommand) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.format, "format", "docker", "`FORMAT` of the archive: docker or oci")
 	c.compression.declare(fs, "none", "others leave as they are")
 	c.platforms.declare(fs, "write the image for this `OS/ARCH[/VARIANT]` alone")
+	c.all.declare(fs, "refuse to write an index without some of its images")
 }
 
 func (c *saveCommand) Check(s *stdio, args []string) error {
@@ -48,7 +52,7 @@ func (c *saveCommand) Check(s *stdio, args []string) error {
 		return err
 	}
 	c.names = args
-	if err := c.platforms.check(); err != nil {
+	if err := errors.Join(c.platforms.check(), c.all.check(c.platforms.texts...)); err != nil {
 		return err
 	}
 	switch c.format {
@@ -101,6 +105,11 @@ func (c *saveCommand) find(ctx context.Context, st *image.Store, name string) ([
 		return nil, err
 	}
 	for i := range found {
+		if c.all {
+			if err := wantWhole(ctx, st, found[i]); err != nil {
+				return nil, err
+			}
+		}
 		for _, p := range c.platforms.want {
 			if _, err := st.Select(ctx, found[i].Descriptor, &p); err != nil {
 				return nil, err
@@ -112,4 +121,21 @@ func (c *saveCommand) find(ctx context.Context, st *image.Store, name string) ([
 		}
 	}
 	return found, nil
+}
+
+// wantWhole wants all images of an index to be in the store.
+func wantWhole(ctx context.Context, st *image.Store, found image.Reference) error {
+	info, err := st.Inspect(ctx, found.Descriptor.Digest.String(), nil)
+	if err != nil {
+		return err
+	}
+	for _, m := range info.Manifests {
+		if !m.Present && m.Kind == image.KindImage {
+			return &storeError{
+				msg:  fmt.Sprintf("%s: the image for %s is not in the store", found.Ref.Familiar(), m.Platform),
+				hint: "`ocibuild pull --all-platforms` fetches it; without --all-platforms what is there is written",
+			}
+		}
+	}
+	return nil
 }
