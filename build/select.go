@@ -94,7 +94,11 @@ func selectSource(ctx context.Context, t tree, src source) ([]match, error) {
 			return nil, notFound(t, clean(src.required))
 		}
 		if src.include != nil && len(m.items) == 1 && m.items[0].at != "" {
-			if err := sent(t, m.items[0].at, src.pattern); err != nil {
+			err := sent(t, m.items[0].at, src.pattern)
+			if err != nil && hasWildcards(src.path) {
+				continue // a wildcard does not find what is not there
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
