@@ -135,6 +135,9 @@ func (b buildah) run(args ...string) error {
 	if err != nil && ctx.Err() != nil && b.ctx.Err() == nil {
 		return &Refused{"no end of it in " + patience.String()}
 	}
+	if err != nil && strings.Contains(err.Error(), "\ngoroutine ") {
+		return &Refused{"it crashes"}
+	}
 	return err
 }
 
