@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -266,38 +267,60 @@ func TestExists(t *testing.T) {
 	}
 }
 
-// TestDeleteAtDockerRegistry deletes at a real one, which may not be set up for it.
-func TestDeleteAtDockerRegistry(t *testing.T) {
-	host, ctx, have := startRegistry(t, "", ""), context.Background(), newStore()
-	repo := Repository{Host: host, Name: "app"}
-	c := newClient(t, Options{})
-	desc := have.image(amd64, 10)
-	if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
-		t.Fatal(err)
-	}
-	for _, reference := range []string{"v1", desc.Digest.String()} {
-		_, err := c.Delete(ctx, repo, reference, false)
-		if e := asError(t, err); e.Status != http.StatusMethodNotAllowed || !strings.Contains(e.Hint, "REGISTRY_STORAGE_DELETE_ENABLED") {
-			t.Errorf("%v", err)
+// TestDeleteAtRegistries deletes at real ones, which may not be set up for it. Distribution 3 deletes tags alone.
+func TestDeleteAtRegistries(t *testing.T) {
+	eachRegistry(t, func(t *testing.T, impl implementation) {
+		ctx, have := context.Background(), newStore()
+		desc := have.image(amd64, 10)
+		c := newClient(t, Options{})
+		repo := Repository{Host: impl.start(t, "", ""), Name: "app"}
+		if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
+			t.Fatal(err)
 		}
-	}
-	t.Setenv("REGISTRY_STORAGE_DELETE_ENABLED", "true")
-	host = startRegistry(t, "", "")
-	repo.Host = host
-	if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: "v1", Descriptor: desc}, have); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Copy(ctx, CopyRequest{From: repo, Reference: "v1", To: Repository{Host: host, Name: "copy"}, Tag: "v1"}); err != nil {
-		t.Fatal(err)
-	}
-	got, err := c.Delete(ctx, repo, "v1", false)
-	if err != nil || got.Digest != desc.Digest {
-		t.Errorf("%v %v", got, err)
-	}
-	if there, err := c.Exists(ctx, repo, "v1"); err != nil || there {
-		t.Errorf("%v %v", there, err)
-	}
-	if there, err := c.Exists(ctx, Repository{Host: host, Name: "copy"}, "v1"); err != nil || !there {
-		t.Errorf("the copy: %v %v", there, err)
-	}
+		for _, reference := range []string{desc.Digest.String(), "v1"} {
+			_, err := c.Delete(ctx, repo, reference, false)
+			if reference == "v1" && impl.name != "docker-registry" && err == nil {
+				continue // it deletes tags whatever is set
+			}
+			if e := asError(t, err); e.Status != http.StatusMethodNotAllowed || !strings.Contains(e.Hint, "REGISTRY_STORAGE_DELETE_ENABLED") {
+				t.Errorf("%s: %v", reference, err)
+			}
+		}
+		t.Setenv("REGISTRY_STORAGE_DELETE_ENABLED", "true")
+		repo.Host = impl.start(t, "", "")
+		other := Repository{Host: repo.Host, Name: "copy"}
+		for _, tag := range []string{"v1", "alias"} {
+			if _, err := c.Push(ctx, PushRequest{Repo: repo, Reference: tag, Descriptor: desc}, have); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := c.Copy(ctx, CopyRequest{From: repo, Reference: "v1", To: other, Tag: "v1"}); err != nil {
+			t.Fatal(err)
+		}
+		var shared *TagsSharedError
+		got, err := c.Delete(ctx, repo, "alias", false)
+		switch alone := impl.name != "docker-registry"; {
+		case alone && (err != nil || got != Deleted{Tag: "alias"}):
+			t.Errorf("%v %v", got, err)
+		case !alone && (!errors.As(err, &shared) || len(shared.Tags) != 1 || shared.Tags[0] != "v1"):
+			t.Errorf("%v %v", got, err)
+		}
+		if got, err := c.Delete(ctx, repo, "v1", true); err != nil || got.Tag != "v1" {
+			t.Errorf("%v %v", got, err)
+		}
+		for _, tag := range []string{"v1", "alias"} {
+			if there, err := c.Exists(ctx, repo, tag); err != nil || there {
+				t.Errorf("%s: %v %v", tag, there, err)
+			}
+		}
+		if there, err := c.Exists(ctx, other, "v1"); err != nil || !there {
+			t.Errorf("the copy: %v %v", there, err)
+		}
+		if _, err := c.Delete(ctx, other, desc.Digest.String(), false); err != nil {
+			t.Error(err)
+		}
+		if there, err := c.Exists(ctx, other, "v1"); err != nil || there {
+			t.Errorf("the copy, once its manifest is gone: %v %v", there, err)
+		}
+	})
 }

@@ -71,12 +71,6 @@ func startRegistry(t *testing.T, user, password string) string {
 	return implementations()[0].start(t, user, password)
 }
 
-// startRegistryWith runs it with more in its configuration.
-func startRegistryWith(t *testing.T, more string) string {
-	t.Helper()
-	return implementations()[0].startWith(t, more)
-}
-
 // start runs the registry on a free loopback port and returns its host. With a user it wants a password.
 func (impl implementation) start(t *testing.T, user, password string) string {
 	t.Helper()

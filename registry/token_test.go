@@ -138,10 +138,12 @@ func (s *tokenServer) scopesAsked(user string) []string {
 }
 
 // TestTokenServer pushes to, reads from and deletes at a registry that wants tokens of a server.
-func TestTokenServer(t *testing.T) {
+func TestTokenServer(t *testing.T) { eachRegistry(t, testTokenServer) }
+
+func testTokenServer(t *testing.T, impl implementation) {
 	t.Setenv("REGISTRY_STORAGE_DELETE_ENABLED", "true")
 	tokens, ctx, have := newTokenServer(t), context.Background(), newStore()
-	host := startRegistryWith(t, tokens.config(t.TempDir()))
+	host := impl.startWith(t, tokens.config(t.TempDir()))
 	repo := func(name string) Repository { return Repository{Host: host, Name: name} }
 	desc := have.image(amd64, 1000, 2000)
 	ann := newClient(t, Options{Credentials: static("ann", secret)})
