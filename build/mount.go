@@ -30,6 +30,8 @@ type stepMount struct {
 	from *State
 	// files are what a context holds, where from is nil.
 	files tree
+	// dir is the directory of a host mount.
+	dir string
 	// content identifies what a bind shows or a cache begins with, once it is known.
 	content digest.Digest
 	// root is what a cache's new directory is like. It is owned if the mount says so.
@@ -99,7 +101,7 @@ func (m *stepMount) settleSecret() {
 func (m *stepMount) identity() []string {
 	id := []string{m.Type}
 	switch m.Type {
-	case "bind", "cache":
+	case "bind", "cache", hostType:
 		id = append(id, string(m.content))
 	case "tmpfs":
 		id = append(id, strconv.FormatInt(m.Size, 10))
@@ -118,7 +120,7 @@ func (m *stepMount) identity() []string {
 
 // identify finds out what a bind shows or a cache begins with.
 func (m *stepMount) identify(ctx context.Context) error {
-	if m.content != "" || !m.reads() && m.Type != "bind" || m.Type != "bind" && m.Type != "cache" {
+	if m.content != "" || !m.reads() && m.Type != "bind" || m.Type != "bind" && m.Type != "cache" && m.Type != hostType {
 		return nil
 	}
 	if m.from == nil {
@@ -204,13 +206,15 @@ func (m *stepMount) hiddenBy(later []*stepMount) bool {
 }
 
 // shows reports whether the mount is there in any case.
-func (m *stepMount) shows() bool { return m.Type == "bind" || m.Type == "cache" || m.Type == "tmpfs" }
+func (m *stepMount) shows() bool { return m.Type == "bind" || m.Type == "cache" || m.Type == "tmpfs" || m.Type == hostType }
 
 // add makes a mount part of the process.
 func (s *scene) add(ctx context.Context, m *stepMount) error {
 	switch m.Type {
 	case "bind":
 		return s.bind(ctx, m)
+	case hostType:
+		return s.host(m)
 	case "cache":
 		return s.cache(ctx, m)
 	case "secret":

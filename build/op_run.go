@@ -94,7 +94,11 @@ func (r *run) newRun(s *Step, in *State) (*runOp, error) {
 		}
 		o.p.mounts = append(o.p.mounts, mount)
 	}
-	var err error
+	host, err := r.hostMounts()
+	if err != nil {
+		return nil, err
+	}
+	o.p.mounts = append(host, o.p.mounts...) // the step's own come over them
 	if o.p.devices, err = r.stepDevices(instr.Devices); err != nil {
 		return nil, err
 	}
@@ -163,6 +167,9 @@ func (o *runOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
 
 func (o *runOp) run(ctx context.Context, out *output) error {
 	if err := o.possible(ctx); err != nil {
+		return err
+	}
+	if err := o.identifyHost(ctx); err != nil {
 		return err
 	}
 	parents, err := o.r.directories(ctx, o.state)

@@ -17,6 +17,9 @@ type RunOptions struct {
 	// Hosts are more lines of /etc/hosts. Their names are part of a step's key, the
 	// addresses are not.
 	Hosts []executor.HostIP
+	// HostMounts are directories of this machine that every step sees; their content is
+	// part of its key.
+	HostMounts []HostMount
 	// DNS and Certificates are how names are found and who is trusted. Like proxies they
 	// are no part of a key: they say how others are reached, not what they give.
 	DNS          executor.DNS
@@ -38,6 +41,13 @@ type RunOptions struct {
 	SSH map[string]SSHAgent
 	// DeviceDirs are where specifications of devices are; nil is where vendors put them.
 	DeviceDirs []string
+}
+
+// HostMount shows steps a directory of this machine. What they write there stays, unless
+// it is read-only.
+type HostMount struct {
+	Source, Target string // absolute
+	ReadOnly       bool
 }
 
 // The build arguments that concern all steps, and need no ARG.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +18,10 @@ import (
 // stepFlags are the flags of build that concern every RUN. The first group of
 // fields is what the flags say, the second what check made of it.
 type stepFlags struct {
-	allowTexts, sshTexts []string
-	security             securityFlags
-	limit                limitFlags
-	net                  netFlags
+	allowTexts, sshTexts, mountTexts []string
+	security                         securityFlags
+	limit                            limitFlags
+	net                              netFlags
 
 	allow build.Allowed
 	run   build.RunOptions
@@ -32,6 +33,7 @@ func (f *stepFlags) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.run.DeviceDirs, "cdi-spec-dir", nil, "read the specifications of devices in this `DIR`, and not in /etc/cdi and /var/run/cdi (may be repeated)")
 	fs.StringArrayVar(&f.sshTexts, "ssh", nil, "let RUN --mount=type=ssh show a step an agent, `default|ID[=SOCKET|KEY[,KEY]]`: yours, another's socket, or one with these keys (may be repeated)")
 	fs.DurationVar(&f.run.Timeout, "timeout", 0, "end a step, and the build, that takes longer than this `TIME`, as in 90s or 1h")
+	fs.StringArrayVar(&f.mountTexts, "mount-host", nil, "show steps a directory of this machine, `SOURCE:TARGET[:ro]`; its content is part of their keys (may be repeated)")
 	fs.BoolVar(&f.run.AllowLeak, "allow-secret-leak", false, "only warn when a step leaves a secret in its files, its output or the config")
 	f.limit.flags(fs, "each step")
 	f.net.flags(fs, "each step")
@@ -45,6 +47,13 @@ func (f *stepFlags) check(env func(string) (string, bool)) error {
 	}
 	if f.run.Timeout < 0 {
 		return usagef("--timeout=%s: it takes a time such as 90s or 1h", f.run.Timeout)
+	}
+	for _, text := range f.mountTexts {
+		m, err := parseHostMount(text)
+		if err != nil {
+			return err
+		}
+		f.run.HostMounts = append(f.run.HostMounts, m)
 	}
 	err := f.net.check()
 	if err == nil {
@@ -143,4 +152,20 @@ func limitValue(text string) (uint64, error) {
 		err = strconv.ErrRange
 	}
 	return uint64(n), err
+}
+
+// parseHostMount reads SOURCE:TARGET[:ro].
+func parseHostMount(text string) (build.HostMount, error) {
+	m, err := parseVolume(text)
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return build.HostMount{}, &usageError{msg: "--mount-host=" + usage.msg, hint: usage.hint}
+	}
+	if err != nil {
+		return build.HostMount{}, err
+	}
+	if info, err := os.Stat(m.Source); err != nil || !info.IsDir() {
+		return build.HostMount{}, &usageError{msg: fmt.Sprintf("--mount-host=%s: %s is no directory", text, m.Source), hint: "mount the directory that it is in"}
+	}
+	return build.HostMount{Source: m.Source, Target: m.Destination, ReadOnly: slices.Contains(m.Options, "rro")}, nil
 }
