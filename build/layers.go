@@ -381,6 +381,7 @@ func (b *Builder) applyOptions(f layer.Format) layer.ApplyOptions {
 	if b.Level.OneOwner() {
 		uid, gid := os.Geteuid(), os.Getegid()
 		o.Owner = func(int, int) (int, int) { return uid, gid }
+		o.NoteOwners = true
 	}
 	return o
 }

@@ -70,6 +70,15 @@ func takeIdentity(p *plan) error {
 	// Who may not gain privileges installs the filter last, and anybody else while it
 	// still has CAP_SYS_ADMIN.
 	if !p.NoNewPrivs {
+		if p.Notify != "" {
+			if p.UID != 0 || p.GID != 0 {
+				return fmt.Errorf("set user %d: %w", p.UID, explainID(unix.EINVAL))
+			}
+			var err error
+			if p.listener, err = installNotify(p.Notify); err != nil {
+				return err
+			}
+		}
 		if err := installFilter(p.Filter); err != nil {
 			return err
 		}

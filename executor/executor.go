@@ -129,9 +129,18 @@ func (e *Executor) prepare(p Process, root *rootfs.Root, out IO) (*plan, job, er
 	if err := p.addCertificates(root); err != nil {
 		return nil, job{}, fmt.Errorf("add certificates: %w", err)
 	}
+	single := e.snapshots.level == LevelSingle && p.Security.Seccomp != Unconfined && !p.Security.NoNewPrivileges
+	if single {
+		p.forOneOwner(root)
+	}
 	plan, err := e.plan(p)
 	if err != nil {
 		return nil, job{}, err
+	}
+	if single {
+		if plan.Notify, err = e.filters.single(); err != nil {
+			return nil, job{}, fmt.Errorf("run command: %w", err)
+		}
 	}
 	all, err := e.cgroups()
 	return plan, job{out, all}, err

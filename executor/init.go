@@ -63,6 +63,10 @@ func containerInit() {
 	if failure != nil {
 		end(*failure)
 	}
+	if p.Notify != "" {
+		s := &ownerServer{p.listener}
+		go supervise(s.listener, s.handle)
+	}
 	go endWithParent(control)
 	go forward(signals, pid)
 	end(waitFor(pid))

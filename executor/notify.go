@@ -179,12 +179,16 @@ func (c *caller) text(address uint64, prefixes ...string) string {
 	if !begins {
 		return ""
 	}
+	text, _ := c.string(address)
+	return text
+}
+
+// string reads a string of the caller's.
+func (c *caller) string(address uint64) (string, bool) {
+	buf := make([]byte, unix.PathMax)
 	n, _ := c.memory.ReadAt(buf, int64(address))
 	end := bytes.IndexByte(buf[:n], 0)
-	if end < 0 {
-		return ""
-	}
-	return string(buf[:end])
+	return string(buf[:max(end, 0)]), end >= 0
 }
 
 // process gives the process that a thread belongs to.

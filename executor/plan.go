@@ -50,9 +50,10 @@ type plan struct {
 	Terminal uint64
 
 	// What is not sent.
-	trees   []*os.File // what the mounts' Tree stand for; they are inherited
-	lasting []string   // mount points to make for good
-	limits  *specs.LinuxResources
+	listener int        // of Notify, when it is installed
+	trees    []*os.File // what the mounts' Tree stand for; they are inherited
+	lasting  []string   // mount points to make for good
+	limits   *specs.LinuxResources
 	// connector connects the network namespace; nil leaves it alone.
 	connector *connector
 }

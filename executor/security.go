@@ -98,21 +98,37 @@ func (p Process) seccomp() (*specs.LinuxSeccomp, error) {
 type filters struct {
 	mu   sync.Mutex
 	done map[string]string
-	// ofChroot is the one that asks, for level chroot.
-	ofChroot string
+	// asking are the filters that ask, by level.
+	asking map[Level]string
 }
+
+// ask gives the filter that asks at a level.
+func (f *filters) ask(l Level, calls []string, rules func() []specs.LinuxSyscall) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if text, ok := f.asking[l]; ok {
+		return text, nil
+	}
+	filter, err := seccomp.Notify(calls, rules()...)
+	if err != nil {
+		return "", err
+	}
+	if f.asking == nil {
+		f.asking = map[Level]string{}
+	}
+	f.asking[l] = string(filter.Marshal())
+	return f.asking[l], nil
+}
+
+// single gives the filter that lets a step with one user id believe that there are more.
+func (f *filters) single() (string, error) { return f.ask(LevelSingle, ownerCalls, singleRules) }
 
 // chroot gives a filter that asks about /proc and lets a step make no device nodes but those
 // of any container: there is no mount on which they are good for nothing.
 func (f *filters) chroot() (string, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ofChroot != "" {
-		return f.ofChroot, nil
-	}
-	filter, err := seccomp.Notify(procCalls, slices.Concat(nodeRules("mknod", 1), nodeRules("mknodat", 2))...)
-	f.ofChroot = string(filter.Marshal())
-	return f.ofChroot, err
+	return f.ask(LevelChroot, procCalls, func() []specs.LinuxSyscall {
+		return slices.Concat(nodeRules("mknod", 1), nodeRules("mknodat", 2))
+	})
 }
 
 // nodeRules are for a system call that makes nodes, of the mode and the device that

@@ -79,7 +79,7 @@ var attacks = map[string]func() error{
 	},
 	"found disk": func() error { return write("/found-disk") },
 	"module":     func() error { return unix.InitModule(nil, "") },
-	"reboot":     func() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_ON) },
+	"reboot":     func() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) },
 	"time":       func() error { var now unix.Timeval; return unix.Settimeofday(&now) },
 	"hostname":   func() error { return unix.Sethostname([]byte("x")) },
 	"swap": func() error {

@@ -5,4 +5,6 @@ package executor
 // System calls that only older architectures have.
 const (
 	sysReadlink = -1
+	sysMknod    = -2
+	sysLchown   = -3
 )

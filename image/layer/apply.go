@@ -42,6 +42,9 @@ type ApplyOptions struct {
 	// Owner gives the owner to put on disk for the one that the tar names. The default
 	// is the same. The TOC has the tar's.
 	Owner func(uid, gid int) (int, int)
+	// NoteOwners writes the tar's owners, where they are not root, into attributes of files and
+	// directories, from which Diff has them again.
+	NoteOwners bool
 }
 
 // Apply unpacks an uncompressed layer tar into the directory root, and reads the

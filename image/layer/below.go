@@ -84,6 +84,11 @@ func (l below) holds(it *item, data []byte) (bool, error) {
 	if err != nil || name == "" {
 		return false, err
 	}
+	owner, err := pathAttribute(name, ownerNote)
+	if err != nil && !errors.Is(err, unix.EPERM) {
+		return false, err
+	}
+	noteOwner(&st, owner)
 	if st.Mode != it.st.Mode || st.Uid != it.st.Uid || st.Gid != it.st.Gid || st.Rdev != it.st.Rdev ||
 		st.Size != it.st.Size || st.Mtim != it.st.Mtim {
 		return false, nil

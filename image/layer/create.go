@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"fmt"
 	"io"
+	"maps"
 
 	"golang.org/x/sys/unix"
 
@@ -42,7 +43,7 @@ func (a *applier) file(up *openDir, base string, e *Entry, body io.Reader) error
 		index:  len(a.toc.Entries),
 		mode:   uint32(e.Mode),
 		mtime:  timespec(e.ModTime),
-		xattrs: e.Xattrs,
+		xattrs: a.noted(e),
 		bare:   up.inherits,
 	}
 	f.uid, f.gid = a.options.Owner(e.UID, e.GID)
@@ -87,7 +88,7 @@ func (a *applier) directory(up *openDir, base string, e *Entry) error {
 		return err
 	}
 	if made == unix.EEXIST || up.inherits {
-		err = dropXattrs(fd, e.Xattrs)
+		err = dropXattrs(fd, a.noted(e))
 	}
 	if err == nil {
 		err = a.describeDir(fd, e)
@@ -110,7 +111,7 @@ func (a *applier) describeDir(fd int, e *Entry) error {
 	if err := unix.Fchown(fd, uid, gid); err != nil {
 		return fmt.Errorf("set owner %d:%d: %w", uid, gid, err)
 	}
-	err := setXattrs(e.Xattrs, true, func(name, value string) error {
+	err := setXattrs(a.noted(e), true, func(name, value string) error {
 		if name == defaultACL {
 			return nil // that is for finish
 		}
@@ -125,6 +126,16 @@ func (a *applier) describeDir(fd int, e *Entry) error {
 	return nil
 }
 
+// noted are an entry's attributes, and the note of its owner.
+func (a *applier) noted(e *Entry) map[string]string {
+	if !a.options.NoteOwners || e.UID == 0 && e.GID == 0 {
+		return e.Xattrs
+	}
+	with := map[string]string{ownerNote: fmt.Sprintf("%d:%d", e.UID, e.GID)}
+	maps.Copy(with, e.Xattrs)
+	return with
+}
+
 // dropXattrs removes the attributes that a file has and should not have.
 func dropXattrs(fd int, want map[string]string) error {
 	names, err := fdXattrs(fd).names()
@@ -132,7 +143,7 @@ func dropXattrs(fd int, want map[string]string) error {
 		return err
 	}
 	for _, name := range names {
-		if _, ok := want[name]; ok || !KeepXattr(name) {
+		if _, ok := want[name]; ok || !KeepXattr(name) && name != ownerNote {
 			continue
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil {

@@ -255,6 +255,9 @@ func (it *item) attributes(src xattrSource) error {
 		return err
 	}
 	for _, name := range names {
+		if err := it.note(src, name); err != nil {
+			return err
+		}
 		note, ok := strings.CutPrefix(name, trustedOverlay)
 		if !ok {
 			note, ok = strings.CutPrefix(name, userOverlay)
@@ -279,6 +282,23 @@ func (it *item) attributes(src xattrSource) error {
 	return err
 }
 
+// note takes what an attribute says that a file is in the image.
+func (it *item) note(src xattrSource, name string) error {
+	if name != ownerNote && name != deviceNote {
+		return nil
+	}
+	value, err := src.value(name)
+	if err != nil {
+		return err
+	}
+	if name == ownerNote {
+		noteOwner(&it.st, value)
+	} else if it.kind == unix.DT_REG {
+		noteDevice(&it.st, value)
+	}
+	return nil
+}
+
 // fill describes what is no directory, and reads small files. Only regular files
 // are opened: opening a device may do something.
 func (it *item) fill(b *batch, sum hash.Hash) error {
@@ -301,6 +321,9 @@ func (it *item) fill(b *batch, sum hash.Hash) error {
 	}
 	if err := it.attributes(fdXattrs(fd)); err != nil {
 		return err
+	}
+	if it.st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil // a note says that it is a device
 	}
 	size := it.st.Size
 	if size > mediumFile || (size > smallFile && len(b.buf) > mediumFile) {

@@ -14,6 +14,37 @@ const (
 	defaultACL = "system.posix_acl_default"
 )
 
+// Where all files have to belong to one user, attributes say what they are in the image.
+const (
+	userNotes = "user.ocibuild."
+	// ownerNote has "uid:gid".
+	ownerNote = userNotes + "owner"
+	// deviceNote has "c:major:minor" or "b:major:minor", and is on an empty file.
+	deviceNote = userNotes + "device"
+)
+
+// noteOwner puts the owner that an attribute names into a file's numbers.
+func noteOwner(st *unix.Stat_t, value string) {
+	var uid, gid uint32
+	if _, err := fmt.Sscanf(value, "%d:%d", &uid, &gid); err == nil {
+		st.Uid, st.Gid = uid, gid
+	}
+}
+
+// noteDevice makes a file's numbers those of the device that an attribute names.
+func noteDevice(st *unix.Stat_t, value string) {
+	var kind byte
+	var major, minor uint32
+	if _, err := fmt.Sscanf(value, "%c:%d:%d", &kind, &major, &minor); err != nil || major == 0 && minor == 0 {
+		return
+	}
+	mode := uint32(unix.S_IFCHR)
+	if kind == 'b' {
+		mode = unix.S_IFBLK
+	}
+	st.Mode, st.Rdev, st.Size = st.Mode&^unix.S_IFMT|mode, unix.Mkdev(major, minor), 0
+}
+
 // BuiltXattr reports whether BuildKit writes an extended attribute into the layers
 // that it builds: those of file capabilities alone. What is in the layers below
 // stays as it is.
@@ -27,7 +58,7 @@ func KeepXattr(name string) bool {
 	case capability, accessACL, defaultACL:
 		return true
 	}
-	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
+	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, userNotes)
 }
 
 // xattrSource is where attributes are read from: a descriptor, or a path for what
