@@ -23,8 +23,9 @@ type tape struct {
 	count   int
 	stopped string // the operation it stopped at
 
-	unsynced map[string]bool // files whose bytes may be lost
-	renames  []renamed       // names that may be lost
+	unsynced map[string]bool  // files whose bytes may be lost
+	synced   map[string]int64 // how many bytes of a file that is added to are safe
+	renames  []renamed        // names that may be lost
 }
 
 type renamed struct {
@@ -55,13 +56,16 @@ func (p *tape) before(op operation, paths ...string) error {
 
 func (p *tape) record(op operation, paths []string) {
 	if p.unsynced == nil {
-		p.unsynced = make(map[string]bool)
+		p.unsynced, p.synced = make(map[string]bool), make(map[string]int64)
 	}
 	switch op {
 	case opWrite:
 		p.unsynced[paths[0]] = true
 	case opSync:
 		delete(p.unsynced, paths[0])
+		if info, err := os.Stat(paths[0]); err == nil {
+			p.synced[paths[0]] = info.Size()
+		}
 	case opSyncDir:
 		kept := p.renames[:0]
 		for _, r := range p.renames {
@@ -90,7 +94,7 @@ func (p *tape) record(op operation, paths []string) {
 func (p *tape) loseBytes(t *testing.T) {
 	for path := range p.unsynced {
 		if info, err := os.Stat(path); err == nil {
-			if err := os.Truncate(path, info.Size()/2); err != nil {
+			if err := os.Truncate(path, max(info.Size()/2, p.synced[path])); err != nil {
 				t.Fatal(err)
 			}
 		}
