@@ -206,7 +206,9 @@ func (m *stepMount) hiddenBy(later []*stepMount) bool {
 }
 
 // shows reports whether the mount is there in any case.
-func (m *stepMount) shows() bool { return m.Type == "bind" || m.Type == "cache" || m.Type == "tmpfs" || m.Type == hostType }
+func (m *stepMount) shows() bool {
+	return m.Type == "bind" || m.Type == "cache" || m.Type == "tmpfs" || m.Type == hostType
+}
 
 // add makes a mount part of the process.
 func (s *scene) add(ctx context.Context, m *stepMount) error {

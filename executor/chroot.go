@@ -108,7 +108,6 @@ type shownItem struct {
 	was    unix.Stat_t // of parent
 	inside bool        // it is in another one
 	back   *os.File    // where changes go back to, if they do
-	base   string      // the file in back, "" for the directory itself
 	before inventory   // what there was to be changed
 }
 
