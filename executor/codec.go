@@ -136,6 +136,8 @@ func (p *plan) code(c *coder) {
 	c.text(&p.Filter)
 	list(c, &p.CPUs, c.number)
 	c.number(&p.Terminal)
+	list(c, &p.Runtime, c.text)
+	c.text(&p.Config)
 	list(c, &p.Args, c.text)
 	list(c, &p.Environ, c.text)
 }

@@ -20,6 +20,7 @@ type Executor struct {
 	snapshots *Snapshots
 	filters   filters
 	cgroups   func() (cgroups, error)
+	runtime   string // another program that carries out specs; "" is ourselves
 }
 
 // New returns an executor for the snapshots of s.
@@ -107,6 +108,9 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	plan.arrange(len(defaultMounts(p, h)))
 	plan.lasting = p.lasting()
 	plan.connector = connector
+	if e.runtime != "" {
+		plan.external = &external{e.runtime, spec}
+	}
 	return plan, nil
 }
 

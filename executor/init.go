@@ -53,6 +53,9 @@ func containerInit() {
 	if p.Chroot {
 		chrootInit(&p)
 	}
+	if len(p.Runtime) > 0 {
+		end(runExternal(&p))
+	}
 	runtime.LockOSThread() // a cgroup namespace is a thread's
 	if err := setUp(&p); err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})

@@ -46,6 +46,10 @@ type plan struct {
 	Chroot bool
 	// Notify is a filter that asks the init process about system calls; "" is none.
 	Notify string
+	// Runtime and Config are the program that carries the plan out in our place, and the
+	// spec that it is to carry out.
+	Runtime []string
+	Config  string
 	// Terminal is the socket that the terminal goes out by, if the command is to have one.
 	Terminal uint64
 
@@ -56,6 +60,8 @@ type plan struct {
 	limits   *specs.LinuxResources
 	// connector connects the network namespace; nil leaves it alone.
 	connector *connector
+	// external, if not nil, is to carry the plan out, if it can.
+	external *external
 }
 
 // planMount is one mount: a new file system of Type, or, without one, a bind of

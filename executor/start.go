@@ -43,6 +43,9 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 		return err
 	}
 	defer tty.close()
+	if err := p.beExternal(j.io.Terminal != nil); err != nil {
+		return err
+	}
 	cmd := j.initCommand(ctx, p)
 	if p.Chroot {
 		cmd.Cancel = control.Close // it then ends what the step has started, which would outlive it

@@ -39,6 +39,10 @@ func (c *buildCommand) build(ctx context.Context, w *workshop, src *source) erro
 		return c.fail(s, src, w.show, err)
 	}
 	b, show := w.builder, w.show
+	if err := c.steps.runtime.use(b.Executor); err != nil {
+		w.closeDisplay()
+		return err
+	}
 	if c.progress != "quiet" && c.progress != "json" {
 		c.steps.limit.tell(s.err, b.Executor)
 	}

@@ -33,6 +33,7 @@ type containerCommand struct {
 	limit                                       limitFlags
 	security                                    securityFlags
 	net                                         netFlags
+	runtime                                     runtimeFlag
 	entrypointFlag                              *pflag.Flag
 
 	name   string
@@ -82,6 +83,7 @@ func (c *containerCommand) Flags(fs *pflag.FlagSet) {
 	c.limit.flags(fs, "the command")
 	c.security.flags(fs)
 	c.net.flags(fs, "the command")
+	c.runtime.flags(fs, "the command")
 	insecureFlag(fs, &c.insecure)
 }
 
@@ -231,6 +233,9 @@ func (c *containerCommand) Run(ctx context.Context, s *session) error {
 	}
 	if b.Executor == nil {
 		return noRunError(s)
+	}
+	if err := c.runtime.use(b.Executor); err != nil {
+		return err
 	}
 	lease, err := b.Store.Lease(ctx)
 	if err != nil {

@@ -22,6 +22,7 @@ type stepFlags struct {
 	security                         securityFlags
 	limit                            limitFlags
 	net                              netFlags
+	runtime                          runtimeFlag
 
 	allow build.Allowed
 	run   build.RunOptions
@@ -37,6 +38,7 @@ func (f *stepFlags) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.run.AllowLeak, "allow-secret-leak", false, "only warn when a step leaves a secret in its files, its output or the config")
 	f.limit.flags(fs, "each step")
 	f.net.flags(fs, "each step")
+	f.runtime.flags(fs, "steps")
 }
 
 func (f *stepFlags) check(env func(string) (string, bool)) error {
