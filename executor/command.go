@@ -44,6 +44,16 @@ func startCommand(p *plan) (pid int, failure *report) {
 	return pid, nil
 }
 
+// takeLimits limits this thread, and what it starts.
+func (p *plan) takeLimits() error {
+	for _, l := range p.Limits {
+		if err := l.set(); err != nil {
+			return err
+		}
+	}
+	return setAffinity(p.CPUs)
+}
+
 // takeIdentity changes credentials with raw system calls, which concern the
 // calling thread alone: Go's own wrappers would change every thread's.
 func takeIdentity(p *plan) error {
@@ -56,12 +66,7 @@ func takeIdentity(p *plan) error {
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EDQUOT && err != unix.EPERM {
 		return fmt.Errorf("join session keyring: %w", err)
 	}
-	for _, l := range p.Limits {
-		if err := l.set(); err != nil {
-			return err
-		}
-	}
-	if err := setAffinity(p.CPUs); err != nil {
+	if err := p.takeLimits(); err != nil {
 		return err
 	}
 	if err := dropBounding(p.Bounding); err != nil {

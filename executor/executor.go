@@ -58,6 +58,26 @@ func (e *Executor) Run(ctx context.Context, sn *Snapshot, p Process, out IO) err
 	return withCleanup(runErr, st.uncopy())
 }
 
+// settleNetwork makes the files by which a process finds others, and finds what
+// connects it, if something has to.
+func (e *Executor) settleNetwork(p Process, h *Host) (c *connector, err error) {
+	if p.Network == NetworkIsolated {
+		if c, err = findConnector(); err != nil {
+			return nil, err
+		}
+		if len(p.DNS.Servers) == 0 {
+			p.DNS.Servers = []netip.Addr{netip.MustParseAddr(c.server)}
+		}
+	}
+	if h.Hosts, err = e.snapshots.file(hostsFile(p)); err != nil {
+		return nil, fmt.Errorf("run command: %w", err)
+	}
+	if h.ResolvConf, err = e.snapshots.file(p.DNS.apply(readResolvConf(os.ReadFile))); err != nil {
+		return nil, fmt.Errorf("run command: %w", err)
+	}
+	return c, nil
+}
+
 // plan settles how p is run here.
 func (e *Executor) plan(p Process) (*plan, error) {
 	if p.Network != "" && p.Network != NetworkHost && !p.ownNetwork() {
@@ -71,20 +91,9 @@ func (e *Executor) plan(p Process) (*plan, error) {
 		return nil, fmt.Errorf("run command: %w", err)
 	}
 	h.Chroot = !e.snapshots.level.Mounts()
-	if h.Hosts, err = e.snapshots.file(hostsFile(p)); err != nil {
-		return nil, fmt.Errorf("run command: %w", err)
-	}
-	var connector *connector
-	if p.Network == NetworkIsolated {
-		if connector, err = findConnector(); err != nil {
-			return nil, err
-		}
-		if len(p.DNS.Servers) == 0 {
-			p.DNS.Servers = []netip.Addr{netip.MustParseAddr(connector.server)}
-		}
-	}
-	if h.ResolvConf, err = e.snapshots.file(p.DNS.apply(readResolvConf(os.ReadFile))); err != nil {
-		return nil, fmt.Errorf("run command: %w", err)
+	connector, err := e.settleNetwork(p, &h)
+	if err != nil {
+		return nil, err
 	}
 	if h.Seccomp, err = p.seccomp(); err != nil {
 		return nil, fmt.Errorf("run command: %w", err)

@@ -207,12 +207,8 @@ func makeBundle(p *plan) error {
 		}
 	}
 	unix.Umask(0)
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount /proc: %w", err)
-	}
-	cgroup := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(unix.AT_FDCWD, "/sys/fs/cgroup", unix.AT_RECURSIVE, &cgroup); err != nil && err != unix.ENOENT && err != unix.EINVAL {
-		return fmt.Errorf("make cgroups read-only: %w", err)
+	if err := hideMachine(); err != nil {
+		return err
 	}
 	if err := unix.Mount("tmpfs", p.Scratch, "tmpfs", 0, "mode=0711"); err != nil {
 		return err
@@ -234,6 +230,19 @@ func makeBundle(p *plan) error {
 		}
 	}
 	return os.WriteFile(filepath.Join(p.Scratch, "config.json"), []byte(p.Config), 0o600)
+}
+
+// hideMachine gives the program a /proc of our pid namespace, and cgroups that it cannot
+// change.
+func hideMachine() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	cgroup := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/sys/fs/cgroup", unix.AT_RECURSIVE, &cgroup); err != nil && err != unix.ENOENT && err != unix.EINVAL {
+		return fmt.Errorf("make cgroups read-only: %w", err)
+	}
+	return nil
 }
 
 func attachRoot(p *plan) error {

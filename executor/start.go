@@ -77,6 +77,11 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	return outcome(r, err, group)
+}
+
+// outcome is what Run returns for a report, or for the reason why there is none.
+func outcome(r report, err error, group *cgroup) error {
 	if err != nil && group.outOfMemory() { // it was the init process that was killed
 		return &ExitError{Code: 128 + int(unix.SIGKILL), Signal: unix.SIGKILL, OutOfMemory: true}
 	}

@@ -115,6 +115,13 @@ func (f *limitFlags) checkCPU() error {
 		}
 		r.CPUQuota, r.CPUPeriod = f.quota, uint64(f.period)
 	}
+	r.CPUShares = f.shares
+	return f.checkSets()
+}
+
+// checkSets looks at the flags that choose processors, and the number of processes.
+func (f *limitFlags) checkSets() error {
+	r := &f.resources
 	for _, set := range []struct{ flag, text string }{{"--cpuset-cpus", f.cpuset}, {"--cpuset-mems", f.mems}} {
 		if _, err := executor.ParseCPUs(set.text); err != nil {
 			return usagef("%s=%s: it takes numbers and ranges such as 0-2,4", set.flag, set.text)
@@ -123,7 +130,7 @@ func (f *limitFlags) checkCPU() error {
 	if f.pids < -1 {
 		return usagef("--pids-limit=%d: it takes a number, or -1 for no limit", f.pids)
 	}
-	r.CPUShares, r.CPUs, r.Mems, r.PIDs = f.shares, f.cpuset, f.mems, f.pids
+	r.CPUs, r.Mems, r.PIDs = f.cpuset, f.mems, f.pids
 	return nil
 }
 
