@@ -28,7 +28,7 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"cache":             {[]string{"image/usage"}, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
 	"executor":          {[]string{"image/rootfs", "image/usage", "executor/seccomp"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"executor/seccomp":  {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
-	"executor/cdi":      {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
+	"executor/cdi":      {nil, []string{"github.com/opencontainers/runtime-spec", "go.yaml.in/yaml/v3", "golang.org/x/sys/unix"}},
 	"registry/hosts":    {nil, []string{"github.com/pelletier/go-toml/v2"}},
 	"registry":          {[]string{"registry/hosts"}, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
 	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "executor/cdi"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},

@@ -47,10 +47,7 @@ func (r *run) stepDevices(asked []parser.Device) ([]*cdi.Device, error) {
 		if real := allow.Devices[a.Name]; real != "" {
 			name, granted = real, true
 		}
-		found, err := reg.Find(name)
-		if err != nil {
-			return nil, &Hinted{err, "write the specification as JSON, as `nvidia-ctk cdi generate --format=json` does"}
-		}
+		found := reg.Find(name)
 		if len(found) == 0 && a.Required {
 			return nil, &Hinted{fmt.Errorf("required device %q is not registered", name), reg.Known()}
 		}
@@ -77,8 +74,7 @@ func (a *Allowed) device(reg *cdi.Registry, d *cdi.Device) error {
 		if real != "" {
 			continue // an alias is for those who use it
 		}
-		granted, err := reg.Find(name)
-		if err == nil && slices.Contains(granted, d) {
+		if slices.Contains(reg.Find(name), d) {
 			return nil
 		}
 	}

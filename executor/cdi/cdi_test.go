@@ -37,42 +37,55 @@ const (
  {"name":"1","containerEdits":{"env":["GPU=1"],"deviceNodes":[{"path":"/dev/null"}]}},
  {"name":"0","annotations":{"org.mobyproject.buildkit.device.autoallow":true},"containerEdits":{"env":["GPU=0"]}}],
 "containerEdits":{"env":["DRIVER=x"],"mounts":[{"hostPath":"/lib","containerPath":"/drv","options":["ro","rbind","rprivate"]}]}}`
-	cards = `{"cdiVersion":"1.0.0","kind":"vendor.com/card","devices":[{"name":"a","containerEdits":{"env":["CARD=low"]}}]}`
-	over  = `{"cdiVersion":"1.0.0","kind":"vendor.com/card","devices":[{"name":"a","containerEdits":{"env":["CARD=high"]}}]}`
+	cards    = `{"cdiVersion":"1.0.0","kind":"vendor.com/card","devices":[{"name":"a","containerEdits":{"env":["CARD=low"]}}]}`
+	yamlGPUs = `---
+cdiVersion: 0.6.0
+kind: "nvidia.com/gpu" # written by a program
+devices:
+- name: "0"
+  containerEdits:
+    deviceNodes:
+    - {path: /dev/null, fileMode: 0666, permissions: rw}
+- name: all
+  containerEdits: {env: [ALL=1]}
+containerEdits:
+  env:
+  - DRIVER=y
+`
+	over = `{"cdiVersion":"1.0.0","kind":"vendor.com/card","devices":[{"name":"a","containerEdits":{"env":["CARD=high"]}}]}`
 )
 
 func TestFind(t *testing.T) {
-	r := write(t, map[string]string{"gpu.json": gpus, "card.json": cards, "nvidia.yaml": "cdiVersion: 0.6.0\nkind: \"nvidia.com/gpu\" # written by a program\ndevices: []\n", "README": "no"},
+	r := write(t, map[string]string{"gpu.json": gpus, "card.json": cards, "nvidia.yaml": yamlGPUs, "README": "no"},
 		map[string]string{"card.json": over})
 	for _, tt := range []struct {
 		name string
 		want string
-		err  string
 	}{
-		{"vendor.com/gpu=1", "vendor.com/gpu=1", ""},
-		{"vendor.com/gpu=9", "", ""},
-		{"vendor.com/gpu", "vendor.com/gpu=0", ""},
-		{"vendor.com/gpu=*", "vendor.com/gpu=0 vendor.com/gpu=1", ""},
-		{"gpu", "vendor.com/gpu=0 vendor.com/gpu=1", ""},
-		{"vendor.com/card=a", "vendor.com/card=a", ""},
-		{"vendor.com/nothing", "", ""},
-		{"", "", ""},
-		{"nvidia.com/gpu=all", "", "nvidia.yaml, which is not read: it is YAML"},
+		{"vendor.com/gpu=1", "vendor.com/gpu=1"},
+		{"vendor.com/gpu=9", ""},
+		{"vendor.com/gpu", "vendor.com/gpu=0"},
+		{"vendor.com/gpu=*", "vendor.com/gpu=0 vendor.com/gpu=1"},
+		{"gpu", "vendor.com/gpu=0 vendor.com/gpu=1"},
+		{"vendor.com/card=a", "vendor.com/card=a"},
+		{"vendor.com/nothing", ""},
+		{"", ""},
+		{"nvidia.com/gpu=all", "nvidia.com/gpu=all"},
 	} {
-		found, err := r.Find(tt.name)
+		found := r.Find(tt.name)
 		var names []string
 		for _, d := range found {
 			names = append(names, d.Name)
 		}
-		if got := strings.Join(names, " "); got != tt.want || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-			t.Errorf("%q: got %q, %v, want %q, %s", tt.name, got, err, tt.want, tt.err)
+		if got := strings.Join(names, " "); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	card, _ := r.Find("vendor.com/card=a")
+	card := r.Find("vendor.com/card=a")
 	if !slices.Equal(card[0].Edits.Env, []string{"CARD=high"}) {
 		t.Errorf("the later directory does not win: %v", card[0].Edits)
 	}
-	all, _ := r.Find("vendor.com/gpu=*")
+	all := r.Find("vendor.com/gpu=*")
 	if !all[0].AutoAllowed() || all[1].AutoAllowed() {
 		t.Error("not gpu 0 alone is allowed to all")
 	}
@@ -83,7 +96,7 @@ func TestFind(t *testing.T) {
 	if !slices.Equal(env, []string{"DRIVER=x", "GPU=0", "GPU=1"}) {
 		t.Errorf("edits of two devices: %v", env)
 	}
-	if known := r.Known(); known != "known devices: vendor.com/card=a, vendor.com/gpu=0, vendor.com/gpu=1; "+filepath.Join(r.dirs[0], "nvidia.yaml")+" is not read: it is YAML" {
+	if known := r.Known(); known != "known devices: nvidia.com/gpu=0, nvidia.com/gpu=all, vendor.com/card=a, vendor.com/gpu=0, vendor.com/gpu=1" {
 		t.Errorf("got %s", known)
 	}
 }
@@ -177,11 +190,14 @@ func TestMount(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(gpus))
+	f.Add([]byte(yamlGPUs))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, err := parse(text)
 		if err == nil && (s.Kind == "" || len(s.Devices) == 0) {
 			t.Errorf("%+v", s)
 		}
-		_ = yamlKind(text)
+		if s, err := parseYAML(text); err == nil && (s.Kind == "" || len(s.Devices) == 0) {
+			t.Errorf("YAML: %+v", s)
+		}
 	})
 }

@@ -8,8 +8,6 @@
 // one of that name in an earlier directory; two in one directory are a conflict, and
 // neither is there.
 //
-// Files are read as JSON. Of those in YAML, the format's other form, only the kind is
-// found out, so that a device which may be there is not taken for a missing one.
-// Hooks, network devices and resource control classes are not carried out: a device
+// Files are JSON or YAML. Hooks, network devices and resource control classes are not carried out: a device
 // that asks for them is refused.
 package cdi

@@ -19,9 +19,7 @@ var Dirs = []string{"/etc/cdi", "/var/run/cdi"}
 type Registry struct {
 	devices map[string]*Device
 	dirs    []string
-	// unread are the YAML files, by the kind of their devices.
-	unread map[string]string
-	broken []error
+	broken  []error
 }
 
 // Device is one device that a container can be given.
@@ -37,7 +35,7 @@ type Device struct {
 // Read reads the specifications in directories, which need not be there. Files that
 // cannot be read are told by Find when a device is missed.
 func Read(dirs []string) (*Registry, error) {
-	r := &Registry{devices: map[string]*Device{}, dirs: dirs, unread: map[string]string{}}
+	r := &Registry{devices: map[string]*Device{}, dirs: dirs}
 	for i, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -69,11 +67,11 @@ func (r *Registry) readFile(path string, dir int, conflicts map[string]bool) err
 	if err != nil {
 		return err
 	}
-	if ext != ".json" {
-		r.unread[yamlKind(text)] = path
-		return nil
+	read := parseYAML
+	if ext == ".json" {
+		read = parse
 	}
-	s, err := parse(text)
+	s, err := read(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -93,20 +91,6 @@ func (r *Registry) readFile(path string, dir int, conflicts map[string]bool) err
 	return err
 }
 
-// yamlKind finds the kind of a specification in YAML: a line of its own in every
-// file that a program has written.
-func yamlKind(text []byte) string {
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(line, ":")
-		if strings.Trim(key, `"'`) != "kind" {
-			continue
-		}
-		value, _, _ = strings.Cut(value, " #")
-		return strings.Trim(strings.TrimSpace(value), `"'`)
-	}
-	return ""
-}
-
 // Names lists all devices in order.
 func (r *Registry) Names() []string { return slices.Sorted(maps.Keys(r.devices)) }
 
@@ -124,9 +108,8 @@ func (d *Device) AutoAllowed() bool {
 
 // Find gives the devices that a name stands for: VENDOR/CLASS=NAME is that one,
 // VENDOR/CLASS=* all of the kind and VENDOR/CLASS the first of them; any other name is
-// that of a class that devices are annotated with. There may be none. The error is for
-// a name that may stand for a device of a file that is not read.
-func (r *Registry) Find(name string) ([]*Device, error) {
+// that of a class that devices are annotated with. There may be none.
+func (r *Registry) Find(name string) []*Device {
 	kind, one, _ := strings.Cut(name, "=")
 	var found []*Device
 	if vendor, _ := Kind(kind); vendor != "" {
@@ -139,10 +122,7 @@ func (r *Registry) Find(name string) ([]*Device, error) {
 			}
 		}
 	}
-	if path, ok := r.unread[kind]; ok && len(found) == 0 {
-		return nil, fmt.Errorf("device %s may be one of %s, which is not read: it is YAML", name, path)
-	}
-	return found, nil
+	return found
 }
 
 func (r *Registry) ofKind(kind, one string) []*Device {
@@ -168,9 +148,6 @@ func (r *Registry) Known() string {
 	}
 	for _, err := range r.broken {
 		text += "; " + err.Error()
-	}
-	for _, kind := range slices.Sorted(maps.Keys(r.unread)) {
-		text += fmt.Sprintf("; %s is not read: it is YAML", r.unread[kind])
 	}
 	return text
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // spec is a file as it is written.
@@ -52,6 +54,19 @@ type Mount struct {
 	ContainerPath string   `json:"containerPath"`
 	Type          string   `json:"type"`
 	Options       []string `json:"options"`
+}
+
+// parseYAML is parse for the format's other form.
+func parseYAML(text []byte) (*spec, error) {
+	var v any
+	if err := yaml.Unmarshal(text, &v); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return parse(text)
 }
 
 // parse reads a file and refuses what is not a specification. A field that is not
