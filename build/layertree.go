@@ -2,11 +2,15 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"sync"
 
+	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/opencontainers/go-digest"
@@ -18,6 +22,9 @@ type layerTree struct {
 	layers []image.Layer
 	view   *layer.Tree
 	bytes  *layerBytes
+
+	leftOnce sync.Once
+	left     []map[string]int // by layer; see leftGroups
 }
 
 func (t *layerTree) lookup(p string) (*layer.Entry, error) {
@@ -65,7 +72,52 @@ func (t *layerTree) linkID(p string, e *layer.Entry) string {
 	if !ok || e.Type == typeDir || n.Layer < 0 {
 		return ""
 	}
+	for i, groups := range slices.Backward(t.leftGroups()) {
+		if i < n.Layer {
+			break
+		}
+		if g, ok := groups[p]; ok {
+			return fmt.Sprintf("left %d:%d", i, g)
+		}
+	}
 	return fmt.Sprintf("%d:%d", n.Layer, n.Index)
+}
+
+// leftFact is the kind of the facts that tell of a step's layer which hard links its
+// snapshot had with files that the layer leaves out. As with BuildKit what is copied
+// out of the stage has them.
+const leftFact = "left-links"
+
+func (b *Builder) keepLeft(layer digest.Digest, groups [][]string) error {
+	if len(groups) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(groups)
+	if err != nil {
+		return err
+	}
+	return b.Cache.PutFact(leftFact, cache.Key(layer.Encoded()), data)
+}
+
+// leftGroups numbers, for each layer, the groups of the names that were hard links.
+func (t *layerTree) leftGroups() []map[string]int {
+	t.leftOnce.Do(func() {
+		t.left = make([]map[string]int, len(t.layers))
+		for i, ly := range t.layers {
+			var groups [][]string
+			data, ok := t.bytes.b.Cache.GetFact(leftFact, cache.Key(ly.DiffID.Encoded()))
+			if !ok || json.Unmarshal(data, &groups) != nil {
+				continue
+			}
+			t.left[i] = map[string]int{}
+			for g, names := range groups {
+				for _, name := range names {
+					t.left[i][name] = g
+				}
+			}
+		}
+	})
+	return t.left
 }
 
 // readFile reads a whole file of a root filesystem through its links, at most

@@ -204,8 +204,17 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	out.later(name, func(ctx context.Context) error {
 		defer upper.Close()
 		dir := fmt.Sprintf("/proc/self/fd/%d", upper.Fd())
-		if err := out.write(nil, func(w *layer.Writer) error { return layer.DiffOver(ctx, dir, lower, w) }); err != nil {
+		var left [][]string
+		err := out.write(nil, func(w *layer.Writer) error {
+			err := layer.DiffOver(ctx, dir, lower, w)
+			left = w.Left()
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("archive what the step changed: %w", err)
+		}
+		if err := o.r.b.keepLeft(out.made.DiffID, left); err != nil {
+			return err
 		}
 		return o.r.b.Cache.PutFact("snapshot", cache.Key(out.made.DiffID.Encoded()), []byte(name))
 	})

@@ -84,6 +84,7 @@ func (l below) holds(it *item, data []byte) (bool, error) {
 	if err != nil || name == "" {
 		return false, err
 	}
+	it.linked = st.Nlink > 1
 	owner, err := pathAttribute(name, ownerNote)
 	if err != nil && !errors.Is(err, unix.EPERM) {
 		return false, err

@@ -56,12 +56,15 @@ func DiffOver(ctx context.Context, upper string, lower []string, w *Writer) erro
 	for range workers {
 		g.Go(func() error { return p.work(ctx) })
 	}
-	d := differ{w: w, links: make(map[inode]string)}
+	d := differ{w: w, links: make(map[inode]string), names: make(map[inode][]string), isLeft: make(map[inode]bool)}
 	g.Go(func() error { return p.consume(ctx, d.item) })
 	err = g.Wait()
 	p.drain()
 	if err != nil {
 		return fmt.Errorf("diff %s: %w", upper, err)
+	}
+	for _, id := range d.left {
+		w.left = append(w.left, d.names[id])
 	}
 	return nil
 }
@@ -70,7 +73,12 @@ func DiffOver(ctx context.Context, upper string, lower []string, w *Writer) erro
 type differ struct {
 	w     *Writer
 	links map[inode]string
-	body  bytes.Reader
+	// names are those of each file with several, or that is left out; left are the
+	// files that are.
+	names  map[inode][]string
+	left   []inode
+	isLeft map[inode]bool
+	body   bytes.Reader
 }
 
 // inode identifies a file that may have several names.
@@ -82,6 +90,7 @@ func (d *differ) item(b *batch, it *item) error {
 		return fmt.Errorf("read %s: %w", it.path, it.err)
 	}
 	if it.unchanged {
+		d.leave(it)
 		return nil
 	}
 	kind := it.st.Mode & unix.S_IFMT
@@ -102,6 +111,7 @@ func (d *differ) item(b *batch, it *item) error {
 	e := it.entry()
 	if kind != unix.S_IFDIR && it.st.Nlink > 1 {
 		id := inode{it.st.Dev, it.st.Ino}
+		d.names[id] = append(d.names[id], it.path)
 		if first, ok := d.links[id]; ok {
 			e.Type, e.Linkname = tar.TypeLink, first
 			return d.w.Write(e, nil)
@@ -118,6 +128,19 @@ func (d *differ) item(b *batch, it *item) error {
 		return d.w.Opaque(it.path)
 	}
 	return nil
+}
+
+// leave notes a file that is left out, if it has other names here or below.
+func (d *differ) leave(it *item) {
+	if it.st.Nlink == 1 && !it.linked {
+		return // it is alone here and below
+	}
+	id := inode{it.st.Dev, it.st.Ino}
+	d.names[id] = append(d.names[id], it.path)
+	if !d.isLeft[id] {
+		d.isLeft[id] = true
+		d.left = append(d.left, id)
+	}
 }
 
 // file writes a regular file, of which the workers have read the small ones.

@@ -61,6 +61,8 @@ type item struct {
 	opaque bool
 	// unchanged says that the file is what it is below.
 	unchanged bool
+	// linked says that the file below has other names.
+	linked bool
 	// hidden says that a directory above is opaque.
 	hidden bool
 	link   string

@@ -32,6 +32,7 @@ type Writer struct {
 	content *contentHash
 	toc     TOC
 	keep    func(xattr string) bool
+	left    [][]string
 }
 
 // countingWriter buffers and counts what passes through it.
@@ -89,6 +90,10 @@ func (w *Writer) kept(xattrs map[string]string) map[string]string {
 	}
 	return kept
 }
+
+// Left gives the groups of hard links of which DiffOver has left files out: names
+// that are one file in the upper directory, and are not in the layer, or not as one.
+func (w *Writer) Left() [][]string { return w.left }
 
 // Whiteout adds the deletion of path in the layers below.
 func (w *Writer) Whiteout(path string) error {
