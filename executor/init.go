@@ -35,6 +35,8 @@ func Init() {
 		usernsInit()
 	case stepName:
 		stepInit()
+	case probeName:
+		probeInit()
 	}
 }
 

@@ -188,9 +188,12 @@ func (l layers) legacyData(files []*os.File) string {
 }
 
 // OpenTree gives a plain directory as a detached mount, for a Bind, that ends when the
-// file is closed.
+// file is closed. Where nothing can be mounted, and Binds are copies, it opens it.
 func OpenTree(dir string) (*os.File, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err == unix.EPERM && !mayMount() {
+		return os.Open(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("clone mount of %s: %w", dir, err)
 	}

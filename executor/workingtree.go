@@ -59,18 +59,24 @@ func (s *Snapshots) copies() bool {
 
 // tryOverlay mounts an overlay in the store's file system.
 func (s *Snapshots) tryOverlay() error {
-	dir, err := os.MkdirTemp(s.path(trashDir), "probe")
+	return tryOverlayIn(s.path(trashDir), s.level.UserXattr())
+}
+
+// tryOverlayIn mounts an overlay of directories that it makes in dir, and removes. That
+// it cannot make them says nothing of overlays: who goes on will see what is wrong.
+func tryOverlayIn(dir string, userxattr bool) error {
+	dir, err := os.MkdirTemp(dir, ".probe")
 	if err != nil {
-		return nil //nolint:nilerr // who works on a snapshot will say more of it
+		return nil //nolint:nilerr // see above
 	}
 	defer os.RemoveAll(dir)
-	l := layers{lower: []string{s.path(emptyDir)}, upper: filepath.Join(dir, "upper"), work: filepath.Join(dir, "work"), userxattr: s.level.UserXattr()}
-	for _, sub := range []string{l.upper, l.work} {
+	l := layers{lower: []string{dir + "/lower"}, upper: dir + "/upper", work: dir + "/work", userxattr: userxattr}
+	for _, sub := range []string{l.lower[0], l.upper, l.work, dir + "/scratch"} {
 		if err := os.Mkdir(sub, 0o700); err != nil {
-			return nil //nolint:nilerr // as above
+			return nil //nolint:nilerr // see above
 		}
 	}
-	f, err := mountOverlay(l, s.path(emptyDir))
+	f, err := mountOverlay(l, dir+"/scratch")
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,6 @@ func commands() []*command {
 		tagDescription(), untagDescription(), rmiDescription(), pruneDescription(), dfDescription(),
 		pullDescription(), pushDescription(), copyDescription(), loginDescription(), logoutDescription(), registryDescription(),
 		saveDescription(), loadDescription(), importDescription(), exportDescription(),
-		mutateDescription(), rebaseDescription(), manifestDescription(), layerDescription(), fsckDescription(), versionDescription(), helpDescription(),
+		mutateDescription(), rebaseDescription(), manifestDescription(), layerDescription(), fsckDescription(), doctorDescription(), versionDescription(), helpDescription(),
 	}
 }

@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 //	registry [FLAGS] [HTPASSWD]
 //	                         start a registry on $REGISTRY; skips when none is installed (see cmdRegistry)
 //	asuser PROGRAM ...       run a program as an ordinary user; skips when there is none
+//	pod PROGRAM ...          run a program in a container without privileges, made by runc; skips without it
 //	web DIR                  start a web server on $WEB (see cmdWeb)
 //	commit DIR [TAG]         commit everything in a git repository, $COMMIT; skips without git
 //	submodule DIR PATH URL COMMIT
@@ -59,7 +60,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"base": cmdBase, "rootfs": cmdRootfs, "exits": cmdExits, "signal": cmdSignal,
 			"registry": cmdRegistry, "program": cmdProgram, "sshkey": cmdSSHKey, "asuser": cmdAsUser, "together": cmdTogether,
-			"typed": cmdTyped, "web": cmdWeb, "commit": cmdCommit, "submodule": cmdSubmodule,
+			"typed": cmdTyped, "pod": cmdPod, "web": cmdWeb, "commit": cmdCommit, "submodule": cmdSubmodule,
 		},
 	})
 }
