@@ -62,13 +62,19 @@ const busybox = "/bin/busybox"
 // newStore opens a store of snapshots with one layer, "base", that has busybox.
 func newStore(t testing.TB) *Snapshots {
 	t.Helper()
+	return newStoreAt(t, testLevel)
+}
+
+// newStoreAt is newStore for steps at another level, which may ask for less than this one.
+func newStoreAt(t testing.TB, level Level) *Snapshots {
+	t.Helper()
 	if enterErr != nil {
 		t.Skipf("needs to mount: %v", enterErr)
 	}
 	if _, err := os.Stat(busybox); err != nil {
 		t.Skipf("needs a static busybox: %v", err)
 	}
-	s, err := OpenSnapshots(t.TempDir(), testLevel)
+	s, err := OpenSnapshots(t.TempDir(), level)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -397,3 +397,61 @@ func TestRenameAndRemove(t *testing.T) {
 		t.Errorf("abort leaves %s: %v", dir, err)
 	}
 }
+
+// TestCopiesWithoutOverlay works on copies where overlays are refused, as on an overlay.
+func TestCopiesWithoutOverlay(t *testing.T) {
+	s := newStore(t)
+	s.probe.Do(func() { s.noOverlay = unix.EINVAL })
+	if !s.copies() {
+		t.Fatal("it does not copy")
+	}
+	sn := prepare(t, s, "base")
+	if out, err := run(t, s, sn, script("echo one > /one; rm /bin/yes; mkdir /dir; chmod 700 /tmp; cat /etc/hosts | wc -l")); err != nil || out != "2\n" {
+		t.Fatalf("got %q, %v", out, err)
+	}
+	if got, want := upperPaths(t, sn), []string{"bin", "bin/yes", "dir", "one", "tmp"}; !slices.Equal(got, want) {
+		t.Errorf("upper has %q, want %q", got, want)
+	}
+	if err := s.Commit(sn, "one"); err != nil {
+		t.Fatal(err)
+	}
+	// The next step goes on in the copy that is there.
+	trees, err := readNames(s.path(treesDir))
+	if err != nil || len(trees) != 1 {
+		t.Errorf("trees has %q, %v", trees, err)
+	}
+	next := prepare(t, s, "base", "one")
+	if out, err := run(t, s, next, script("cat /one; ls /bin/yes 2>/dev/null; echo two >> /one")); out != "one\n" {
+		t.Fatalf("got %q, %v", out, err)
+	}
+	if got := upperPaths(t, next); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("upper has %q", got)
+	}
+	if trees, err := readNames(s.path(treesDir)); err != nil || len(trees) != 0 {
+		t.Errorf("trees has %q, %v, want the one taken", trees, err)
+	}
+	// And another one begins from the layers, which have not changed.
+	if out, err := run(t, s, prepare(t, s, "base", "one"), script("cat /one")); err != nil || out != "one\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if got := readString(t, s.tree("one")+"/one"); got != "one\n" {
+		t.Errorf("the layer has %q", got)
+	}
+}
+
+// TestOverlayIsTried finds out that no overlay can lie on an overlay.
+func TestOverlayIsTried(t *testing.T) {
+	needsMounts(t)
+	s := newStore(t)
+	f, err := s.Mount(context.Background(), prepare(t, s, "base"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := tryOverlayIn(s.path(trashDir), s.level.UserXattr()); err != nil {
+		t.Errorf("on a directory: %v", err)
+	}
+	if err := tryOverlayIn(fdPath(f), s.level.UserXattr()); err == nil {
+		t.Error("an overlay on an overlay is not refused here: nothing is tested")
+	}
+}
