@@ -64,6 +64,31 @@ func TestCopy(t *testing.T) {
 	})
 }
 
+// TestCopyWithoutMounts reads many blobs from the host that it writes them to, at the same time.
+func TestCopyWithoutMounts(t *testing.T) {
+	f, have := newFake(t), newStore()
+	f.noMount = true
+	sizes := make([]int, 60)
+	for i := range sizes {
+		sizes[i] = 100<<10 + i
+	}
+	f.seed("a", "v1", have, have.image(amd64, sizes...))
+	c := newClient(t, Options{Parallel: 20})
+	if _, err := c.Copy(t.Context(), CopyRequest{From: f.repo("a"), Reference: "v1", To: f.repo("b"), Tag: "v1"}); err != nil {
+		t.Fatal(err)
+	}
+	if missing := f.holds("b", have.blobs); len(missing) > 0 {
+		t.Errorf("missing: %v", missing)
+	}
+	before := f.count("HEAD /v2/b/blobs/")
+	if _, err := c.Copy(t.Context(), CopyRequest{From: f.repo("a"), Reference: "v1", To: f.repo("b"), Tag: "v2"}); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.count("HEAD /v2/b/blobs/") - before; n > 0 {
+		t.Errorf("%d blobs were asked for again", n)
+	}
+}
+
 func TestCopyPlatforms(t *testing.T) {
 	have := newStore()
 	image, other, third := have.image(amd64, 1), have.image(arm64, 2), have.image(armV7, 3)
