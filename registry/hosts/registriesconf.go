@@ -93,8 +93,9 @@ func (d *document) registries(text registriesFile) (*registries, error) {
 			r.rules = append(r.rules, one)
 		}
 	}
-	for _, host := range r.unqualified {
-		if !searchPattern.MatchString(host) {
+	for i, host := range r.unqualified {
+		r.unqualified[i] = strings.TrimRight(host, "/")
+		if !searchPattern.MatchString(r.unqualified[i]) {
 			return nil, d.errorf("unqualified-search-registries", "%q is no registry host", host)
 		}
 	}

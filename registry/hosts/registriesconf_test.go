@@ -53,7 +53,7 @@ func line(list []Endpoint) string {
 }
 
 const mirrored = `
-unqualified-search-registries = ["quay.io", "docker.io"]
+unqualified-search-registries = ["quay.io/", "docker.io"]
 
 [[registry]]
 location = "docker.io"
