@@ -174,6 +174,8 @@ func (d *document) tls(at func(string) string, t hostTable) (TLS, error) {
 				return conf, wrong
 			}
 			files = append(files, files[0])
+		case files[1] == "": // the key is in the same file
+			files[1] = files[0]
 		}
 		conf.Pairs = append(conf.Pairs, [2]string{files[0], files[1]})
 	}
@@ -184,7 +186,7 @@ func (d *document) tls(at func(string) string, t hostTable) (TLS, error) {
 func (d *document) files(v any) ([]string, bool) {
 	words, ok := words(v)
 	for i, file := range words {
-		if !filepath.IsAbs(file) {
+		if file != "" && !filepath.IsAbs(file) {
 			words[i] = filepath.Join(filepath.Dir(d.file), file)
 		}
 	}

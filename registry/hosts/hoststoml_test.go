@@ -25,7 +25,7 @@ ca = "own.crt"
 [host."http://mirror.lan:5000/hub"]
   capabilities = ["pull", "resolve"]
   ca = ["a.crt", "/etc/b.crt"]
-  client = [["c.cert", "c.key"], "both.pem"]
+  client = [["c.cert", "c.key"], "both.pem", ["one.pem", ""]]
   skip_verify = true
   [host."http://mirror.lan:5000/hub".header]
     x-one = "1"
@@ -44,6 +44,7 @@ ca = "own.crt"
 		"certs.d/second.example/hosts.toml":  "capabilities=[\"pull\"]\n[host.\"https://p.example\"]\ncapabilities=[\"push\"]\n",
 		"certs.d/server.example/hosts.toml":  "server = \"http://real.example:80\"\n",
 		"certs.d/inline.example/hosts.toml":  "host.\"https://i.example\".capabilities = [\"pull\"]\n",
+		"certs.d/header.example/hosts.toml":  "[host.\"https://h.example\".header]\nx = \"y\"\n[host.\"https://p.example/us\"]\n[host.\"https://o.example\"]\noverride_path = true\n",
 		"certs.d/slashes.example/hosts.toml": "server = \"https://x.example/v2/\"\n",
 	})
 	c := New(places(dir))
@@ -64,6 +65,7 @@ ca = "own.crt"
 		{"second.example", Push, "https://p.example/app"},
 		{"server.example", Pull, "http://real.example:80/app"},
 		{"inline.example", Pull, "https://i.example/app > inline.example/app"},
+		{"header.example", Pull, "https://h.example/app > https://p.example/us/app > https://o.example/app > header.example/app"},
 		{"slashes.example", Pull, "https://x.example/app"},
 	} {
 		list, err := c.Endpoints(test.host, "app", "v1", test.use)
@@ -84,7 +86,7 @@ ca = "own.crt"
 		{Host: "z.example", Can: CanPull, DialTimeout: 1500 * time.Millisecond, For: "docker.io", Mirror: true},
 		{
 			Host: "mirror.lan:5000", Can: CanPull | CanResolve, For: "docker.io", Mirror: true, Header: http.Header{"X-One": {"1"}, "X-Two": {"2", "3"}},
-			TLS: TLS{CAs: []string{own + "/a.crt", "/etc/b.crt"}, Pairs: [][2]string{{own + "/c.cert", own + "/c.key"}, {own + "/both.pem", own + "/both.pem"}}, SkipVerify: true},
+			TLS: TLS{CAs: []string{own + "/a.crt", "/etc/b.crt"}, Pairs: [][2]string{{own + "/c.cert", own + "/c.key"}, {own + "/both.pem", own + "/both.pem"}, {own + "/one.pem", own + "/one.pem"}}, SkipVerify: true},
 		},
 		{Host: "a.example", Can: canAll, For: "docker.io", Mirror: true},
 		{Host: "registry-1.docker.io", Can: canAll, TLS: TLS{CAs: []string{own + "/own.crt"}}},
