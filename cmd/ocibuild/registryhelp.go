@@ -8,11 +8,12 @@ func writeRegistries(w io.Writer) error {
 
 Credentials, the first place that has one counts:
   $DOCKER_AUTH_CONFIG           the text of a config.json
-  $REGISTRY_AUTH_FILE           a file, podman's and skopeo's; login stores there
-  $DOCKER_CONFIG/config.json    or ~/.docker/config.json, where login stores else;
-                                with its credsStore and credHelpers
-  podman's auth.json            in $XDG_RUNTIME_DIR/containers and
-                                ~/.config/containers; without $REGISTRY_AUTH_FILE
+  $REGISTRY_AUTH_FILE           a file, as podman has it; login stores there
+  $DOCKER_CONFIG/config.json    or ~/.docker/config.json, with its credsStore
+                                and credHelpers; login stores there else
+  podman's auth.json            in $XDG_RUNTIME_DIR/containers, else in
+                                ~/.config/containers; not beside
+                                $REGISTRY_AUTH_FILE
 An entry may be for a host or for a part of it: registry.example.com/team.
 The longest that fits counts.
 
@@ -33,9 +34,9 @@ Mirrors are asked in order, then the registry itself; who is in trouble is asked
 last from then on. Pushes go to the registry itself. Short names are Docker's:
 app is docker.io/library/app whatever registries.conf says.
 
-Registries on this machine (localhost) may speak plain http. Elsewhere --insecure
-HOST, insecure = true in registries.conf, or an http:// server in hosts.toml
-allows it. $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY count as usual.
+Registries on this machine (localhost) may speak plain http. Elsewhere
+--insecure HOST, insecure = true in registries.conf, or an http:// server in
+hosts.toml allows it. $HTTPS_PROXY, $HTTP_PROXY and $NO_PROXY count as usual.
 
 More:
   ocibuild help login           keep a credential
