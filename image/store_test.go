@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 var errFlaky = errors.New("flaky disk")
@@ -26,13 +27,18 @@ type suite struct {
 	root string
 	disk disk
 	fail bool
+	// reopen lets every call be that of another program.
+	reopen bool
 }
 
 func (x *suite) try(t *testing.T, what string, f func() error) {
 	t.Helper()
+	if x.reopen && x.s != nil {
+		x.s = openTest(t, x.root, x.disk)
+	}
 	for range 1000 {
 		err := f()
-		if x.fail && errors.Is(err, errFlaky) {
+		if x.fail && (errors.Is(err, errFlaky) || errors.Is(err, unix.ENOSPC)) {
 			continue
 		}
 		if err != nil {
@@ -86,36 +92,49 @@ func TestStore(t *testing.T) {
 		{"prune all", testPruneAll},
 		{"save and load", testSaveLoad},
 		{"import", testImport},
+		{"what is more than an image goes round untouched", testRoundTrip},
+		{"a platform goes", testPlatformGoes},
+		{"layer on its own", testLayerAlone},
+		{"compress", testCompressed},
+		{"mutate", testMutate},
+		{"repair", testRepair},
+	}
+	wrappers := []struct {
+		name string
+		wrap func(*suite)
+	}{
+		{"", func(*suite) {}},
+		{", flaky disk", func(x *suite) { x.fail, x.disk.before = true, flaky(errFlaky) }},
+		{", disk that is full at times", func(x *suite) { x.fail, x.disk.before = true, flaky(unix.ENOSPC) }},
+		{", opened again for every call", func(x *suite) { x.reopen = true }},
 	}
 	for _, b := range behaviours {
-		for _, flaky := range []bool{false, true} {
-			name := b.name
-			if flaky {
-				name += ", flaky disk"
-			}
-			t.Run(name, func(t *testing.T) {
-				x := &suite{root: filepath.Join(t.TempDir(), "store"), fail: flaky, disk: disk{flush: noFlush}}
-				if flaky {
-					// Ever longer stretches without an error let the longest
-					// operation end at last.
-					n, next, gap := 0, 1, 1
-					var mu sync.Mutex
-					x.disk.before = func(operation, ...string) error {
-						mu.Lock()
-						defer mu.Unlock()
-						if n++; n < next {
-							return nil
-						}
-						gap += 1 + gap/8
-						next = n + gap
-						return errFlaky
-					}
-				}
+		for _, w := range wrappers {
+			t.Run(b.name+w.name, func(t *testing.T) {
+				x := &suite{root: filepath.Join(t.TempDir(), "store"), disk: disk{flush: noFlush}}
+				w.wrap(x)
 				x.try(t, "open", func() (err error) { x.s, err = open(x.root, x.disk); return err })
 				b.run(t, x)
 				mustBeClean(t, x.s)
 			})
 		}
+	}
+}
+
+// flaky fails operations, with ever longer stretches without an error that let the
+// longest one end at last.
+func flaky(with error) func(operation, ...string) error {
+	n, next, gap := 0, 1, 1
+	var mu sync.Mutex
+	return func(operation, ...string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; n < next {
+			return nil
+		}
+		gap += 1 + gap/8
+		next = n + gap
+		return with
 	}
 }
 
