@@ -57,21 +57,25 @@ func (s *Store) readIndex() (*ocispec.Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read index.json: %w", err)
 	}
-	return decodeTable(text)
+	index, err := decodeTable(text)
+	if err != nil {
+		return nil, &DamagedError{ocispec.ImageIndexFile, err}
+	}
+	return index, nil
 }
 
 // decodeTable reads an index.json, whoever wrote it.
 func decodeTable(text []byte) (*ocispec.Index, error) {
 	var index ocispec.Index
 	if err := json.Unmarshal(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), &index); err != nil {
-		return nil, fmt.Errorf("read index.json: %w", err)
+		return nil, err
 	}
 	if index.SchemaVersion != 2 {
-		return nil, fmt.Errorf("read index.json: schema version %d is not supported", index.SchemaVersion)
+		return nil, fmt.Errorf("schema version %d is not supported", index.SchemaVersion)
 	}
 	for i, m := range index.Manifests {
 		if err := m.Digest.Validate(); err != nil {
-			return nil, fmt.Errorf("read index.json: entry %d: digest %q: %w", i, string(m.Digest), err)
+			return nil, fmt.Errorf("entry %d: digest %q: %w", i, string(m.Digest), err)
 		}
 	}
 	return &index, nil

@@ -99,6 +99,7 @@ func exitCode(err error) int {
 		usage *usageError
 		store *storeError
 		state *image.StoreError
+		ill   *image.DamagedError
 		bad   *image.VerifyError
 		place *contextError
 		file  *parser.Error
@@ -125,7 +126,7 @@ func exitCode(err error) int {
 	case errors.As(err, &reg), errors.As(err, &far):
 		return exitRegistry
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT),
-		errors.As(err, &store), errors.As(err, &state), errors.As(err, &bad) && bad.Stored,
+		errors.As(err, &store), errors.As(err, &state), errors.As(err, &ill), errors.As(err, &bad) && bad.Stored,
 		errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrAmbiguous):
 		return exitStore
 	case errors.As(err, &step) && ranCommand(step):
