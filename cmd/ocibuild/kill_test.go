@@ -34,6 +34,7 @@ func TestKilledAnywhere(t *testing.T) {
 	ready := killStore(t)
 	for _, test := range []struct{ name, verb, check string }{
 		{"build", "build -q -t app:v1 -t app:v2 ctx", "exists app:v1 app:v2"},
+		{"build with a command", "build -q -t app:v1 run", "exists app:v1"},
 		{"tag", "tag keep:v1 app:v1", "exists app:v1"},
 		{"untag", "untag spare:v1", "exists keep:v1"},
 		{"rmi", "rmi spare:v1", "exists keep:v1"},
@@ -83,6 +84,13 @@ func killStore(t *testing.T) string {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	run := "FROM keep:v1\nCOPY Dockerfile /ran\n"
+	if makeRootfs(filepath.Join(k.dir, "rootfs")) == nil {
+		run = "FROM keep:v1\nRUN --mount=type=cache,target=/c echo x > /c/x; cp /c/x /ran; rm /etc/f\n"
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(k.dir, "run"), 0o755), os.WriteFile(filepath.Join(k.dir, "run/Dockerfile"), []byte(run), 0o644)); err != nil {
+		t.Fatal(err)
 	}
 	k.must("before", "import rootfs keep:v1", "build -q -t spare:v1 spare", "save -o keep.tar keep:v1")
 	return k.dir
