@@ -80,6 +80,7 @@ func (c *mountCommand) Run(ctx context.Context, s *session) error {
 			hint: fmt.Sprintf("`ocibuild ls` and `ocibuild cat` look into it, and `ocibuild export %s | tar -x -C DIR` writes its files", c.name),
 		}
 	}
+	s.level = executor.LevelRoot // a mount that stays is the machine's own
 	st, err := s.store()
 	if err != nil {
 		return err
