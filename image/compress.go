@@ -238,12 +238,12 @@ func (p *Press) portableManifest(ctx context.Context, desc ocispec.Descriptor, m
 	if !slices.ContainsFunc(m.Layers, p.how.changes) {
 		return desc, nil
 	}
-	img, err := readImage(ctx, s, desc, m)
+	list, err := s.manifestLayers(ctx, m)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	made := make([]*Pressing, len(img.Layers))
-	for i, l := range img.Layers {
+	made := make([]*Pressing, len(list))
+	for i, l := range list {
 		made[i] = p.Layer(l)
 	}
 	layers, diffIDs := make([]ocispec.Descriptor, len(made)), make([]digest.Digest, len(made))
@@ -255,7 +255,7 @@ func (p *Press) portableManifest(ctx context.Context, desc ocispec.Descriptor, m
 		layers[i], diffIDs[i] = l.Descriptor, l.DiffID
 	}
 	m.Layers = layers
-	if !slices.Equal(diffIDs, img.Config.RootFS.DiffIDs) {
+	if slices.ContainsFunc(diffIDs, func(d digest.Digest) bool { return d != "" }) && !slices.EqualFunc(diffIDs, list, func(d digest.Digest, l Layer) bool { return d == l.DiffID }) {
 		if m.Config, err = s.replaceDiffIDs(ctx, m.Config, diffIDs); err != nil {
 			return ocispec.Descriptor{}, err
 		}

@@ -292,3 +292,47 @@ func TestPressChecksDiffID(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// An attestation has layers that are none, and a config that says nothing of them: it is passed over.
+func TestImageLayersOfIndex(t *testing.T) {
+	s := newStore(t)
+	a := mustBuild(t, s, "a:v1", file{"a", "1"})
+	attestation := putManifest(t, s, ocispec.Manifest{
+		Config: putText(t, s, ocispec.MediaTypeImageConfig, `{"architecture":"unknown","os":"unknown","config":{}}`),
+		Layers: []ocispec.Descriptor{putText(t, s, "application/vnd.in-toto+json", "{}")},
+	})
+	artifact := putManifest(t, s, ocispec.Manifest{
+		ArtifactType: "application/vnd.test", Config: putText(t, s, ocispec.MediaTypeEmptyJSON, "{}"), Layers: []ocispec.Descriptor{putText(t, s, "text/plain", "note")},
+	})
+	inner := newIndex()
+	inner.Manifests = []ocispec.Descriptor{a, artifact}
+	nested, err := s.putDocument(t.Context(), inner.MediaType, inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := newIndex()
+	index.Manifests = []ocispec.Descriptor{attestation, nested}
+	desc, err := s.putDocument(t.Context(), index.MediaType, index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := s.ImageLayers(t.Context(), desc)
+	if err != nil || len(layers) != 2 {
+		t.Fatalf("%v %v", layers, err)
+	}
+	p := s.Press(t.Context(), Compression{Algorithm: layer.EStargz, Force: true})
+	defer p.Close()
+	changing := 0
+	for _, l := range layers {
+		if p.Changes(l) {
+			changing++
+		}
+	}
+	if changing != 1 {
+		t.Errorf("%d layers change", changing)
+	}
+	out, err := p.Portable(t.Context(), desc)
+	if err != nil || out.Digest == desc.Digest {
+		t.Errorf("%v %v", out, err)
+	}
+}

@@ -349,11 +349,7 @@ func (s *Store) imageLayers(ctx context.Context, desc ocispec.Descriptor, depth 
 		if !isConfigType(doc.manifest.Config.MediaType) || doc.manifest.ArtifactType != "" {
 			return nil, nil
 		}
-		img, err := readImage(ctx, s, desc, doc.manifest)
-		if err != nil {
-			return nil, err
-		}
-		return img.Layers, nil
+		return s.manifestLayers(ctx, doc.manifest)
 	}
 	var list []Layer
 	for _, child := range doc.index.Manifests {
@@ -365,6 +361,26 @@ func (s *Store) imageLayers(ctx context.Context, desc ocispec.Descriptor, depth 
 			return nil, err
 		}
 		list = append(list, layers...)
+	}
+	return list, nil
+}
+
+// manifestLayers are the layers of a manifest, with their diff ids where its config has one for each.
+func (s *Store) manifestLayers(ctx context.Context, m *ocispec.Manifest) ([]Layer, error) {
+	text, err := s.ReadBlob(ctx, m.Config, maxConfig)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := decodeConfig(text)
+	if err != nil {
+		return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
+	}
+	list := make([]Layer, len(m.Layers))
+	for i, d := range m.Layers {
+		list[i].Descriptor = d
+		if len(cfg.RootFS.DiffIDs) == len(m.Layers) {
+			list[i].DiffID = cfg.RootFS.DiffIDs[i]
+		}
 	}
 	return list, nil
 }

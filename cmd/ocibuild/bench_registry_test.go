@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -21,6 +22,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // benchRegistry is Debian's docker-registry with one image, app:v1.
@@ -199,4 +201,171 @@ func BenchmarkPullMany(b *testing.B) {
 	r := newBenchRegistry(b)
 	r.image(200, 64<<10)
 	r.compare()
+}
+
+// stored makes an image of so many layers of noise of a size in a new store, as a build leaves them: not compressed.
+func (r *benchRegistry) stored(layers int, size int64) (root string) {
+	r.b.Helper()
+	root = filepath.Join(r.b.TempDir(), "store")
+	st, err := image.Open(root)
+	if err != nil {
+		r.b.Fatal(err)
+	}
+	var made []image.Layer
+	for i := range layers {
+		w, err := st.Create()
+		if err != nil {
+			r.b.Fatal(err)
+		}
+		t := tar.NewWriter(w)
+		err = t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "file", Mode: 0o644, Size: size})
+		if err == nil {
+			_, err = io.Copy(t, noise(int64(i), size))
+		}
+		if err == nil {
+			err = t.Close()
+		}
+		if err != nil {
+			r.b.Fatal(err)
+		}
+		desc, err := w.Commit(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer})
+		if err != nil {
+			r.b.Fatal(err)
+		}
+		made = append(made, image.Layer{Descriptor: desc, DiffID: desc.Digest})
+	}
+	desc, err := st.Assemble(r.b.Context(), image.Config{Platform: image.HostPlatform()}, made)
+	if err == nil {
+		var ref image.Ref
+		if ref, err = image.ParseRef("app:v1"); err == nil {
+			err = st.Tag(r.b.Context(), ref, desc)
+		}
+	}
+	if err == nil {
+		// The compressed layers are what the bare upload sends.
+		desc, err = st.Portable(r.b.Context(), desc, image.DefaultCompression())
+	}
+	if err == nil {
+		var list []image.Layer
+		list, err = st.ImageLayers(r.b.Context(), desc)
+		for _, l := range list {
+			r.blobs = append(r.blobs, l.Descriptor)
+		}
+	}
+	if err != nil {
+		r.b.Fatal(err)
+	}
+	return root
+}
+
+// bareUpload uploads the compressed layers as the simplest program would that sends six at a time.
+func (r *benchRegistry) bareUpload(root, repo string) time.Duration {
+	r.b.Helper()
+	begin := time.Now()
+	var g errgroup.Group
+	g.SetLimit(6)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 6}}
+	defer client.CloseIdleConnections()
+	for _, l := range r.blobs {
+		g.Go(func() error {
+			resp, err := client.Post("http://"+r.host+"/v2/"+repo+"/blobs/uploads/", "", nil)
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			f, err := os.Open(filepath.Join(root, "blobs", "sha256", l.Digest.Encoded()))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			req, err := http.NewRequest(http.MethodPut, resp.Header.Get("Location")+"&digest="+l.Digest.String(), f)
+			if err != nil {
+				return err
+			}
+			req.ContentLength = l.Size
+			if resp, err = client.Do(req); err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusCreated {
+				return fmt.Errorf("bare upload: %s", resp.Status)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		r.b.Fatal(err)
+	}
+	return time.Since(begin)
+}
+
+// forget drops what the store remembers of compressions and of places.
+func (r *benchRegistry) forget(root string) {
+	r.b.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "cache", "blobs", "*"))
+	for _, f := range files {
+		if err == nil {
+			err = os.Remove(f)
+		}
+	}
+	if err != nil {
+		r.b.Fatal(err)
+	}
+}
+
+// push pushes to a repository, and tells the processor time too.
+func (r *benchRegistry) push(root, repo string) (wall, cpu time.Duration) {
+	r.b.Helper()
+	begin, before := time.Now(), processorTime()
+	var out, errs bytes.Buffer
+	s := systemIO()
+	s.out, s.err = &out, &errs
+	if code := run([]string{"--root", root, "push", "-q", "app:v1", r.host + "/" + repo + ":v1"}, s); code != 0 {
+		r.b.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	return time.Since(begin), processorTime() - before
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// comparePush tells how long a push takes, compression included, beside a bare upload of the same compressed bytes to the same registry,
+// in turns; and how long the push takes that follows.
+func (r *benchRegistry) comparePush(root string) {
+	r.b.Helper()
+	var bare, push, cpu, again time.Duration
+	turn := 0
+	r.bareUpload(root, "warm") // what it reads is in memory from here on
+	for b := r.b; b.Loop(); turn++ {
+		r.forget(root)
+		bare += r.bareUpload(root, fmt.Sprint("bare", turn))
+		wall, used := r.push(root, fmt.Sprint("push", turn))
+		push, cpu = push+wall, cpu+used
+		wall, _ = r.push(root, fmt.Sprint("push", turn))
+		again += wall
+	}
+	n := float64(r.b.N)
+	r.b.ReportMetric(bare.Seconds()/n, "bare-s/op")
+	r.b.ReportMetric(push.Seconds()/n, "push-s/op")
+	r.b.ReportMetric(cpu.Seconds()/n, "push-cpu-s/op")
+	r.b.ReportMetric(float64(push)/float64(bare), "ratio")
+	r.b.ReportMetric(again.Seconds()*1000/n, "again-ms/op")
+}
+
+// BenchmarkPushLarge pushes an image of one layer of 1 GiB that does not compress.
+func BenchmarkPushLarge(b *testing.B) {
+	r := newBenchRegistry(b)
+	r.comparePush(r.stored(1, 1<<30))
+}
+
+// BenchmarkPushMany pushes an image of 200 layers of 64 KiB.
+func BenchmarkPushMany(b *testing.B) {
+	r := newBenchRegistry(b)
+	r.comparePush(r.stored(200, 64<<10))
 }
