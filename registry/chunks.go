@@ -58,7 +58,7 @@ func (u *upload) inChunks(ctx context.Context, session *url.URL) error {
 	if err != nil {
 		return err
 	}
-	s := &chunked{upload: u, e: e, at: session, size: u.j.c.chunkSize}
+	s := &chunked{upload: u, e: e, at: session, size: max(u.j.c.chunkSize, u.least)}
 	if u.memory != nil {
 		unlock, err := u.memory.TryLock(s.noteName(), false)
 		if err != nil {
@@ -147,10 +147,16 @@ func (s *chunked) beginChunks(ctx context.Context) (*url.URL, error) {
 		return nil, err
 	}
 	defer discard(resp)
-	if least, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil {
-		s.size = min(max(s.size, least), 1<<30)
-	}
+	s.noteLeast(resp)
+	s.size = max(s.size, s.least)
 	return s.location(s.e, resp)
+}
+
+// noteLeast reads how large chunks have to be.
+func (u *upload) noteLeast(resp *http.Response) {
+	if least, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil {
+		u.least = min(max(u.least, least), 1<<30)
+	}
 }
 
 // chunk sends the next n bytes.

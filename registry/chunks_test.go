@@ -24,6 +24,13 @@ type making struct {
 	data  []byte
 	all   bool
 	err   error
+	want  int64 // the most bytes that were waited for
+}
+
+func (m *making) wanted() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.want
 }
 
 func newMaking() *making { return &making{grown: make(chan struct{})} }
@@ -39,6 +46,7 @@ func (m *making) add(data []byte, all bool, err error) {
 func (m *making) Available(ctx context.Context, n int64) (int64, bool, error) {
 	for {
 		m.mu.Lock()
+		m.want = max(m.want, n)
 		have, all, err, grown := int64(len(m.data)), m.all, m.err, m.grown
 		m.mu.Unlock()
 		if all || have >= n || err != nil {
@@ -448,5 +456,45 @@ func TestCheckPush(t *testing.T) {
 	err := newClient(t, Options{}).CheckPush(t.Context(), f.repo("app"))
 	if e := asError(t, err); e.Status != 401 || !strings.Contains(e.Hint, "ocibuild login "+f.host()) {
 		t.Error(err)
+	}
+}
+
+// One request finds out whether a blob is there and opens the session for it; a registry that does not know that is asked by HEAD.
+func TestPushAsksOnce(t *testing.T) {
+	for _, test := range []struct{ name, want string }{
+		{"session", "[POST PUT]"},
+		{"refused", "[POST HEAD POST PUT]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFake(t)
+			if test.name == "refused" {
+				f.fault("mount=", -1, status(http.StatusBadRequest))
+			}
+			c := newClient(t, Options{})
+			push := func(seed string) string {
+				t.Helper()
+				before := len(f.log)
+				if _, err := c.PushStream(t.Context(), f.repo("app"), Stream{Growing: made(content(seed, 1000)), Key: seed}, nil); err != nil {
+					t.Fatal(err)
+				}
+				var log []string
+				for _, line := range f.log[before:] {
+					if method, path, _ := strings.Cut(line, " "); path != "/v2/" {
+						log = append(log, method)
+					}
+				}
+				return fmt.Sprint(log)
+			}
+			if got := push("a"); got != test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+			if got, want := push("b"), "[HEAD POST PUT]"; test.name == "refused" && got != want {
+				t.Errorf("after a refusal %s", got)
+			}
+			c.sent.Clear()
+			if got, want := push("a"), map[string]string{"session": "[POST]", "refused": "[HEAD]"}[test.name]; got != want {
+				t.Errorf("when it is there %s, want %s", got, want)
+			}
+		})
 	}
 }

@@ -96,9 +96,11 @@ type Client struct {
 	pieceSize int64               // of blobs that are fetched in pieces
 	pushing   keyedLock           // one for each blob on its way to a repository
 	sent      sync.Map            // "host/repository@digest" of blobs that are known to be there
-	noChunks  sync.Map            // hosts that take uploads in one piece only
-	chunkSize int64               // of blobs that are sent in chunks
-	dialer    func(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error)
+	// noSelfMount are hosts that do not answer the question for a blob that is a mount from the same repository.
+	noSelfMount sync.Map
+	noChunks    sync.Map // hosts that take uploads in one piece only
+	chunkSize   int64    // of blobs that are sent in chunks
+	dialer      func(timeout time.Duration) func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu         sync.Mutex
 	servers    map[string]*server         // by all that is configured for them

@@ -9,13 +9,16 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -410,4 +413,60 @@ func (s *memStore) dockerImage(t *testing.T) ocispec.Descriptor {
 	return s.addJSON(mediaTypeDockerManifest, map[string]any{
 		"schemaVersion": 2, "mediaType": mediaTypeDockerManifest, "config": config, "layers": []any{layer},
 	})
+}
+
+// A blob goes to docker-registry in chunks, while it is made, with a password and without; what was sent by a client that died between
+// two chunks is not sent again.
+func TestDockerRegistryChunks(t *testing.T) {
+	for _, user := range []string{"", "ann"} {
+		host, dir, have := startRegistry(t, user, secret), t.TempDir(), newStore()
+		if user != "" {
+			if _, err := newClient(t, Options{ConfigDir: dir}).Login(t.Context(), host, user, secret); err != nil {
+				t.Fatal(err)
+			}
+		}
+		repo := Repository{Host: host, Name: "chunks"}
+		data := content("chunks", 6*testChunk+5)
+		m := newMaking()
+		m.add(data[:3*testChunk], false, nil)
+		ctx, die := context.WithCancel(t.Context())
+		first := chunkClient(t, Options{ConfigDir: dir})
+		dead := make(chan error, 1)
+		go func() {
+			_, err := first.PushStream(ctx, repo, Stream{Growing: m, Key: "layer"}, have)
+			dead <- err
+		}()
+		for m.wanted() < 4*testChunk { // then three are taken
+			time.Sleep(time.Millisecond)
+		}
+		die()
+		if err := <-dead; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		m.add(data[3*testChunk:], true, nil)
+		second := chunkClient(t, Options{ConfigDir: dir})
+		desc, err := second.PushStream(t.Context(), repo, Stream{Growing: m, Key: "layer"}, have)
+		if err != nil || desc.Digest != digest.FromBytes(data) {
+			t.Fatal(err)
+		}
+		if second.at(testChunk) {
+			t.Error("it began anew")
+		}
+		rc, err := second.Blob(t.Context(), repo, desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(rc)
+		rc.Close()
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	}
+}
+
+// at reports whether a transfer was reported at exactly that offset.
+func (tc *testClient) at(offset int64) bool {
+	tc.mu.Lock()
+	defer tc.mu.Unlock()
+	return slices.ContainsFunc(tc.notes, func(p Progress) bool { return p.Note == NotePushing && p.Offset == offset })
 }

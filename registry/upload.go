@@ -41,6 +41,8 @@ type upload struct {
 	mountFrom []Repository
 	// doubt asks the registry for what is remembered of it, absent does not ask for what can hardly be there.
 	doubt, absent bool
+	// least is the size that the registry wants chunks to have at least, where it has said so.
+	least int64
 
 	mu     sync.Mutex
 	failed error // the first error of a source; a body of an earlier attempt may still be read while the next begins
@@ -174,23 +176,12 @@ func (u *upload) known(ctx context.Context) (uploaded, error) {
 		}
 		return uploaded{u.desc, true}, nil
 	}
-	session, mounted, err := u.mountAny(ctx)
-	if err == nil && mounted {
-		u.report(NoteMounted, u.desc.Size, true)
-		return uploaded{u.desc, false}, u.remember(false)
-	}
-	there := false
-	if err == nil && !u.absent {
-		there, err = u.j.exists(ctx, "blobs", u.desc.Digest)
-	}
+	session, there, note, err := u.find(ctx)
 	if err != nil {
 		return uploaded{}, err
 	}
 	if there {
-		if session != nil {
-			u.abandon(ctx, session)
-		}
-		u.report(NoteExists, u.desc.Size, true)
+		u.report(note, u.desc.Size, true)
 		return uploaded{u.desc, false}, u.remember(false)
 	}
 	if u.desc.Size > 2*u.j.c.chunkSize && !u.monolithic() {
@@ -202,6 +193,30 @@ func (u *upload) known(ctx context.Context) (uploaded, error) {
 		return uploaded{}, err
 	}
 	return uploaded{u.desc, false}, u.remember(true)
+}
+
+// find finds out whether the repository has the blob or can have it from another. Where it has not, it may have opened a session for the
+// upload: asking for a mount does both at once, also one from the repository itself.
+func (u *upload) find(ctx context.Context) (session *url.URL, there bool, note string, err error) {
+	session, there, err = u.mountAny(ctx)
+	if err != nil || there {
+		return nil, there, NoteMounted, err
+	}
+	if u.absent {
+		return session, false, "", nil
+	}
+	if _, no := u.j.c.noSelfMount.Load(u.j.repo.Host); session == nil && !no && !u.doubt {
+		session, there, err = u.mount(ctx, u.j.repo)
+		if err != nil || there || session != nil {
+			return session, there, NoteExists, err
+		}
+		u.j.c.noSelfMount.Store(u.j.repo.Host, true)
+	}
+	there, err = u.j.exists(ctx, "blobs", u.desc.Digest)
+	if there && session != nil {
+		u.abandon(ctx, session)
+	}
+	return session, there, NoteExists, err
 }
 
 // remembered reports whether the repository was found to have the blob not long ago, and whether by this client.
@@ -302,6 +317,7 @@ func (u *upload) mount(ctx context.Context, from Repository) (session *url.URL, 
 	case http.StatusCreated:
 		return nil, true, nil
 	case http.StatusAccepted:
+		u.noteLeast(resp)
 		session, err := u.location(e, resp)
 		return session, false, err
 	}
