@@ -6,7 +6,8 @@
 //	<root>/index.json                the reference table, one descriptor a tag
 //	<root>/blobs/<algorithm>/<hex>   content, named by its digest
 //	<root>/ingest/                   what is being written and is not yet a blob; part-<algorithm>-<hex> is
-//	                                 the beginning of a blob that a later Fetch continues
+//	                                 the beginning of a blob that a later Fetch continues, note-<hex> what one
+//	                                 process wants the next to know, such as where an unfinished upload is
 //	<root>/trash/                    blobs a prune is about to remove
 //	<root>/quarantine/<time>/        what a Repair took out of the way: a layout of its own
 //	<root>/config                    the user's: how the store is to be kept

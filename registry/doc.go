@@ -18,6 +18,10 @@
 //     another origin, and never into an error. Queries of URLs (which may be signed) are left out of errors too.
 //   - What can succeed when it is repeated is repeated, with growing pauses or the pause that the registry asks for; what cannot is
 //     not. A body that breaks off is continued from where it broke when the registry knows ranges.
+//   - A large blob, or one that is still being made, is sent in chunks; after a break the registry is asked how far it came. The session is
+//     noted in the Memory, so that a later process goes on with it. A registry that refuses chunks gets one piece.
+//   - What a repository was found to have is believed for a day. If it then refuses a manifest for want of a blob, what is remembered of the
+//     manifest's blobs is forgotten, and they are asked for and sent once more.
 //   - Every failure that a registry or the way to it has caused is an *Error.
 //
 // # Bytes

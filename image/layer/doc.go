@@ -42,6 +42,12 @@
 //	    [attributes]              uvarint count, then name and value, each with its uvarint length, sorted by name
 //	CRC-32C of all before it      4 bytes, big-endian
 //
+// # Compression
+//
+// Packer compresses in blocks, several at once, and writes them in order: gzip in blocks of 1 MiB, each with the last 32 KiB before it as
+// its dictionary, in one member; zstd in frames of 4 MiB; eStargz with a gzip member for each file, or for each 4 MiB of a large one,
+// then the table of contents and the footer. The bytes depend on the input, the compression and the level, and on these sizes.
+//
 // # What Apply promises
 //
 // Nothing in a tar is written, linked, or changed outside the directory that it
