@@ -234,9 +234,15 @@ func TestPressFollowed(t *testing.T) {
 			results <- got
 		}()
 	}
+	if n := made.Estimate(); n < 0 {
+		t.Errorf("estimated %d bytes", n)
+	}
 	out, err := made.Wait(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := made.Estimate(); n != out.Descriptor.Size {
+		t.Errorf("estimated %d bytes of %d", n, out.Descriptor.Size)
 	}
 	want, err := s.ReadBlob(t.Context(), out.Descriptor, 10<<20)
 	if err != nil {

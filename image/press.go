@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/opencontainers/go-digest"
@@ -148,7 +149,7 @@ func (p *Press) compress(made *Pressing) (done compressed, err error) {
 	}
 	defer out.Abort()
 	made.begin(out)
-	packed, err := p.packer.Pack(p.ctx, made, in, p.how.Algorithm, p.how.Level)
+	packed, err := p.packer.Pack(p.ctx, made, &counted{in, &made.read}, p.how.Algorithm, p.how.Level)
 	if err == nil {
 		err = in.check()
 	}
@@ -205,6 +206,18 @@ func (in *pressInput) Close() error {
 	return errors.Join(errs...)
 }
 
+// counted counts what is read.
+type counted struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
 // Pressing is a layer in the form in which it leaves, made or in the making.
 type Pressing struct {
 	store *Store
@@ -212,6 +225,7 @@ type Pressing struct {
 	// Key tells what is being made from everything else, before there is a digest for that.
 	Key string
 
+	read  atomic.Int64 // of the layer
 	mu    sync.Mutex
 	grown chan struct{} // closed, and made anew, when something has changed
 	out   *BlobWriter   // nil before the first byte and after the last
@@ -275,6 +289,17 @@ func (m *Pressing) Wait(ctx context.Context) (Layer, error) {
 func (m *Pressing) Descriptor(ctx context.Context) (ocispec.Descriptor, error) {
 	l, err := m.Wait(ctx)
 	return l.Descriptor, err
+}
+
+// Estimate tells how large it will be, as far as can be told now; 0 if nothing can.
+func (m *Pressing) Estimate() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	read := m.read.Load()
+	if m.ended || read == 0 || layerCompression(m.from.Descriptor.MediaType) != layer.None {
+		return m.size
+	}
+	return max(m.size, int64(float64(m.size)*float64(m.from.Descriptor.Size)/float64(read)))
 }
 
 // Available waits until there are n bytes, or all of them, and tells how many there are and whether these are all.

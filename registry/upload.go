@@ -265,6 +265,9 @@ func (u *upload) display() ocispec.Descriptor {
 	if u.shown.Digest != "" {
 		shown.Digest = u.shown.Digest
 	}
+	if guess, ok := u.src.(interface{ Estimate() int64 }); ok && u.desc.Digest == "" {
+		shown.Size = guess.Estimate()
+	}
 	return shown
 }
 
