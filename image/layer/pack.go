@@ -112,7 +112,7 @@ func (p *Packer) packGzip(ctx context.Context, w io.Writer, r io.Reader, level i
 		window := copy(in, before)
 		n, err := io.ReadFull(r, in[window:])
 		if last = err == io.EOF || err == io.ErrUnexpectedEOF; err != nil && !last {
-			l.end()
+			_ = l.end()
 			return Packed{}, err
 		}
 		in = in[:window+n]
@@ -209,7 +209,7 @@ func (p *Packer) packZstd(ctx context.Context, w io.Writer, r io.Reader, level i
 		in := (*buf)[:zstdBlock]
 		n, err := io.ReadFull(r, in)
 		if last = err == io.EOF || err == io.ErrUnexpectedEOF; err != nil && !last {
-			l.end()
+			_ = l.end()
 			return Packed{}, err
 		}
 		if n == 0 && size > 0 {
