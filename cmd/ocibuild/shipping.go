@@ -24,6 +24,8 @@ type shipping struct {
 	group *errgroup.Group
 	ctx   context.Context // of the group
 	stop  context.CancelCauseFunc
+	// refused is why the registries would not take the layers.
+	refused error
 
 	mu   sync.Mutex
 	seen map[digest.Digest]bool
@@ -59,7 +61,8 @@ func (s *shipping) allowed(ctx context.Context) error {
 	for _, repo := range s.repos {
 		group.Go(func() error { return s.p.client.CheckPush(ctx, repo) })
 	}
-	return group.Wait()
+	s.refused = group.Wait()
+	return s.refused
 }
 
 // layer sends a layer, once.
@@ -89,15 +92,19 @@ func (s *shipping) layer(l image.Layer) {
 func (s *shipping) wait(giveUp error) error {
 	if giveUp != nil {
 		s.stop(giveUp)
+		s.group.Go(s.ctx.Err) // so that it is told as given up, if it has not failed
 	}
 	err := s.group.Wait()
 	s.stop(nil)
-	if giveUp != nil {
-		err = giveUp
+	if s.refused != nil {
+		err = s.refused
 	}
 	for _, r := range s.rows {
 		s.p.show.end(r, err)
 	}
 	s.rows = nil
+	if giveUp != nil {
+		return giveUp
+	}
 	return err
 }
