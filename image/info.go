@@ -24,8 +24,10 @@ type Info struct {
 	Variant      string `json:",omitempty"`
 	Os           string
 	OsVersion    string `json:",omitempty"`
-	// Size is what the image takes in the store; of an index all that is there.
+	// Size is what the image takes in the store when it is whole; of an index all
+	// that is there. Away of that is at registries alone.
 	Size   int64
+	Away   int64 `json:",omitempty"`
 	RootFS InfoRootFS
 	Config *RunConfig `json:",omitempty"`
 	// Descriptor is what the names stand for, an index or a manifest; Manifest
@@ -58,6 +60,8 @@ type InfoLayer struct {
 	Size      int64
 	DiffID    digest.Digest `json:",omitempty"`
 	ChainID   digest.Digest `json:",omitempty"`
+	// At names the repositories that have a layer which is not in the store.
+	At []string `json:",omitempty"`
 }
 
 // InfoManifest is a manifest that an index names, or that is about an image.
@@ -102,6 +106,7 @@ func (s *Store) Inspect(ctx context.Context, name string, want *ocispec.Platform
 	if summary.IsIndex {
 		info.addMembers(&summary, img, want != nil)
 	}
+	info.addPlaces(s)
 	return info, info.addTable(ctx, m)
 }
 
@@ -127,6 +132,23 @@ func (i *Info) addManifest(desc ocispec.Descriptor, m *ocispec.Manifest) {
 	}
 	for _, l := range m.Layers {
 		i.Layers = append(i.Layers, InfoLayer{Digest: l.Digest, MediaType: l.MediaType, Size: l.Size})
+	}
+}
+
+// addPlaces tells where layers are that are not in the store.
+func (i *Info) addPlaces(s *Store) {
+	seen := make(map[digest.Digest]bool)
+	for n, l := range i.Layers {
+		if s.there(l.Digest) {
+			continue
+		}
+		for host, name := range s.Places(l.Digest) {
+			i.Layers[n].At = append(i.Layers[n].At, Place{host, name}.String())
+		}
+		if len(i.Layers[n].At) > 0 && !seen[l.Digest] {
+			seen[l.Digest] = true
+			i.Away += l.Size
+		}
 	}
 }
 

@@ -26,6 +26,12 @@ const (
 	// headerTimeout is how long an answer may take once a request is sent. It is long because a registry that keeps its blobs in an
 	// object store may copy a large one before it answers an upload.
 	headerTimeout = 5 * time.Minute
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked whether it still lives, pingTimeout how long it may
+	// take to say so.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
+	// maxHeader bounds the header of an answer.
+	maxHeader = 1 << 20
 )
 
 // Options says how a Client behaves. Its zero value is useful.
@@ -147,18 +153,20 @@ func (c *Client) newTransport(conf *tls.Config, dialTimeout time.Duration) *http
 		dialTimeout = 30 * time.Second
 	}
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           c.dialer(dialTimeout),
-		TLSClientConfig:       conf,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   20 * time.Second,
-		ResponseHeaderTimeout: headerTimeout,
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       64 << 10,
-		ReadBufferSize:        64 << 10,
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            c.dialer(dialTimeout),
+		TLSClientConfig:        conf,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    20 * time.Second,
+		ResponseHeaderTimeout:  headerTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		ExpectContinueTimeout:  time.Second,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		WriteBufferSize:        64 << 10,
+		ReadBufferSize:         64 << 10,
 	}
 }
 
