@@ -137,7 +137,7 @@ func (cs cgroups) make(limits *specs.LinuxResources) (_ *cgroup, err error) {
 		}
 		dir, err := h.makeOne(mine, limits != nil)
 		if err != nil {
-			return nil, fmt.Errorf("make cgroup: %w", err)
+			return nil, err
 		}
 		g.dirs = append(g.dirs, dir)
 		needed = slices.DeleteFunc(needed, func(c string) bool { return slices.Contains(mine, c) })
@@ -229,7 +229,7 @@ func newCgroupDir(parent string) (cgroupDir, error) {
 	for {
 		dir, err := os.MkdirTemp(parent, cgroupPrefix+strconv.Itoa(os.Getpid())+"-")
 		if err != nil {
-			return cgroupDir{}, err
+			return cgroupDir{}, fmt.Errorf("make cgroup in %s: %w", parent, bareErrno(err))
 		}
 		f, err := os.Open(dir)
 		if err == nil {

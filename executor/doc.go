@@ -27,6 +27,12 @@
 // flocked while it is used, so that the next step removes what a killed builder left.
 // Where there is none, each process is limited by setrlimit(2).
 //
+// A network namespace that is to reach others is connected by pasta or slirp4netns
+// before the plan is sent. Certificates that a step is to trust as well are files in
+// memory over the bundles that its image has. With [Executor.UseRuntime] the init process
+// makes a bundle in memory and starts runc or crun in its own namespaces, whose end is
+// then theirs; that program manages no cgroup.
+//
 // A command that is to have a terminal gets one of the step's own /dev/pts, our side of
 // which the init process sends back.
 //
