@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -63,7 +64,8 @@ func takeIdentity(p *plan) error {
 		}
 	}
 	// A session keyring of its own; kernels without keyrings have none to protect.
-	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EDQUOT && err != unix.EPERM {
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0)
+	if err != nil && !slices.Contains([]error{unix.ENOSYS, unix.EDQUOT, unix.EPERM}, err) {
 		return fmt.Errorf("join session keyring: %w", err)
 	}
 	if err := p.takeLimits(); err != nil {
@@ -75,16 +77,7 @@ func takeIdentity(p *plan) error {
 	// Who may not gain privileges installs the filter last, and anybody else while it
 	// still has CAP_SYS_ADMIN.
 	if !p.NoNewPrivs {
-		if p.Notify != "" {
-			if p.UID != 0 || p.GID != 0 {
-				return fmt.Errorf("set user %d: %w", p.UID, explainID(unix.EINVAL))
-			}
-			var err error
-			if p.listener, err = installNotify(p.Notify); err != nil {
-				return err
-			}
-		}
-		if err := installFilter(p.Filter); err != nil {
+		if err := p.installFilters(); err != nil {
 			return err
 		}
 	}
@@ -99,6 +92,21 @@ func takeIdentity(p *plan) error {
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	return installFilter(p.Filter)
+}
+
+// installFilters installs the filter, and before it the one that asks, whose caller is
+// root and stays it.
+func (p *plan) installFilters() (err error) {
+	if p.Notify == "" {
+		return installFilter(p.Filter)
+	}
+	if p.UID != 0 || p.GID != 0 {
+		return fmt.Errorf("set user %d: %w", p.UID, explainID(unix.EINVAL))
+	}
+	if p.listener, err = installNotify(p.Notify); err != nil {
+		return err
 	}
 	return installFilter(p.Filter)
 }

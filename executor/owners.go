@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -180,10 +181,11 @@ func parseOwner(text string) (uid, gid uint32) {
 }
 
 func failed(err error) answer {
-	if errno, ok := err.(unix.Errno); ok {
-		return answer{errno: errno}
+	errno := unix.EIO
+	if !errors.As(err, &errno) {
+		errno = unix.EIO
 	}
-	return answer{errno: unix.EIO}
+	return answer{errno: errno}
 }
 
 // makeNote makes an empty file in the place of a device, and notes on it what it would be.

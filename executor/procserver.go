@@ -142,10 +142,10 @@ func (s *procServer) find(tid uint32, name string) (real, base string, ok bool) 
 	if !alive {
 		return "", "", false
 	}
-	switch {
-	case first == "self":
+	switch first {
+	case "self":
 		first = strconv.Itoa(pid)
-	case first == "thread-self":
+	case "thread-self":
 		first = fmt.Sprintf("%d/task/%d", pid, tid)
 	default:
 		n, err := strconv.Atoi(first)
@@ -209,8 +209,8 @@ func (s *procServer) open(real, base string, flags int) answer {
 		return answer{errno: unix.EACCES}
 	}
 	n, err := unix.Open(real, flags&passed|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	if errno, ok := err.(unix.Errno); ok {
-		return answer{errno: errno}
+	if err != nil {
+		return failed(err)
 	}
 	f := os.NewFile(uintptr(n), real)
 	if fi, err := f.Stat(); err != nil || fi.IsDir() {
@@ -226,8 +226,8 @@ func (s *procServer) mounts(flags int) answer {
 		return answer{errno: unix.EACCES}
 	}
 	fd, err := unix.MemfdCreate("mounts", unix.MFD_CLOEXEC)
-	if errno, ok := err.(unix.Errno); ok {
-		return answer{errno: errno}
+	if err != nil {
+		return failed(err)
 	}
 	f := os.NewFile(uintptr(fd), "mounts")
 	if _, err := f.WriteString(ownMounts); err != nil {
