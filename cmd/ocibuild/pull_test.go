@@ -179,7 +179,7 @@ func TestPullInterrupted(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	kept := partSize(root, f.layer.Digest)
-	if kept != stop {
+	if kept < stop-1<<20 || kept > stop {
 		t.Errorf("%d bytes were kept of %d", kept, stop)
 	}
 	f.goOn()
