@@ -343,6 +343,25 @@ func (g *cgroup) remove() {
 	g.dirs = nil
 }
 
+// kill ends every process of the group, those that are made meanwhile too.
+func (g *cgroup) kill() {
+	if g == nil || len(g.dirs) == 0 {
+		return
+	}
+	for range 1000 {
+		data, err := os.ReadFile(filepath.Join(g.dirs[0].path, "cgroup.procs"))
+		if err != nil || len(data) == 0 {
+			return
+		}
+		for f := range strings.FieldsSeq(string(data)) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 1 && pid != os.Getpid() {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // memory gives the directory where memory is counted.
 func (g *cgroup) memory() (cgroupDir, bool) {
 	if g == nil {

@@ -185,6 +185,9 @@ func TestRunOutOfMemory(t *testing.T) {
 func TestRunForkBomb(t *testing.T) {
 	out, _, err := limited(t, "f() { f | f & }; f 2>/dev/null; i=0; while [ $i -lt 100 ]; do sleep 100 & i=$((i+1)); done; echo not reached", Resources{PIDs: 30})
 	var exit *ExitError
+	if err != nil && !testLevel.Mounts() && strings.Contains(err.Error(), "init ended") {
+		return // the limit is the init process's too, and a Go program ends when it can have no thread
+	}
 	if !errors.As(err, &exit) || strings.Contains(out, "not reached") {
 		t.Errorf("got %v, %.200s", err, out)
 	}
@@ -219,6 +222,9 @@ func TestRunUsage(t *testing.T) {
 
 // TestRunSubstitutes limits where there are no cgroups.
 func TestRunSubstitutes(t *testing.T) {
+	if raceDetector && !testLevel.Mounts() {
+		t.Skip("the race detector's memory is limited too, until the command has taken its process over")
+	}
 	s := newStore(t)
 	e := New(s)
 	e.cgroups = func() (cgroups, error) { return nil, nil }

@@ -131,6 +131,9 @@ func (j job) follow(ctx context.Context, cmd *exec.Cmd, control *os.File, p *pla
 	}
 	_, sendErr := control.Write(marshal(p)) // fails only if the process has ended, which Wait tells
 	readErr := errors.Join(sendErr, readMessage(control, &r))
+	if readErr != nil && p.Chroot {
+		group.kill() // no pid namespace ends what an init process that has died leaves
+	}
 	waitErr := cmd.Wait()
 	if readErr != nil {
 		return r, fmt.Errorf("run container: init ended without a report: %w", errors.Join(waitErr, readErr))
