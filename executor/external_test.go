@@ -12,6 +12,7 @@ import (
 var runtimes = []string{"runc", "crun"}
 
 func eachRuntime(t *testing.T, do func(t *testing.T, e *Executor, s *Snapshots)) {
+	needsMounts(t)
 	found := false
 	for _, name := range runtimes {
 		if _, err := exec.LookPath(name); err != nil {

@@ -76,6 +76,7 @@ func TestRunIsolated(t *testing.T) {
 
 // TestRunIsolatedFails puts a program in the place of the connector that fails.
 func TestRunIsolatedFails(t *testing.T) {
+	needsMounts(t)
 	s := newStore(t)
 	p := script("true")
 	p.Network = NetworkIsolated
