@@ -145,13 +145,22 @@ func incompressible(t *testing.T, root, name string, size int) {
 
 func mustRun(t *testing.T, args ...string) {
 	t.Helper()
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
-	var out, errs bytes.Buffer
-	s := systemIO()
-	s.out, s.err = &out, &errs
-	if code := run(args, s); code != 0 {
-		t.Fatalf("ocibuild %v: exit code %d: %s", args, code, errs.String())
+	if out, err := program(t, args...).CombinedOutput(); err != nil {
+		t.Fatalf("ocibuild %v: %v\n%s", args, err, out)
 	}
+}
+
+// program is ocibuild as a process: a verb that enters a user namespace runs its whole program again, which must not be the tests.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Args[0] = "ocibuild"
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir(), "CONTAINERS_REGISTRIES_CONF="+os.DevNull)
+	return cmd
 }
 
 // TestPushKilled ends pushes in the middle of a chunk, with a signal that nothing can catch and with one that is caught, and pushes
@@ -163,13 +172,7 @@ func TestPushKilled(t *testing.T) {
 			f, root := newPatientRegistry(t, stop), filepath.Join(t.TempDir(), "store")
 			name := strings.TrimPrefix(f.URL, "http://") + "/app:v1"
 			incompressible(t, root, name, size)
-			exe, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(exe, "--root", root, "push", name)
-			cmd.Args[0] = "ocibuild"
-			cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.TempDir(), "CONTAINERS_REGISTRIES_CONF="+os.DevNull)
+			cmd := program(t, "--root", root, "push", name)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}

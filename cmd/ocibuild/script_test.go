@@ -23,6 +23,10 @@ import (
 // name ocibuild, and steps start it as their first process.
 func TestMain(m *testing.M) {
 	executor.Init()
+	if os.Getenv("OCIBUILD_USERNS_PARENT") != "" && filepath.Base(os.Args[0]) != "ocibuild" {
+		fmt.Fprintln(os.Stderr, "a test has called a verb that enters a user namespace in this process, not in one of its own")
+		os.Exit(1)
+	}
 	testscript.Main(m, map[string]func(){
 		"ocibuild": func() { os.Exit(run(os.Args[1:], systemIO())) },
 	})
