@@ -17,8 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// BuildRecord is what is remembered of a build, for those who ask for its logs.
-type BuildRecord struct {
+// PastBuild is what is remembered of a build, for those who ask for its logs.
+type PastBuild struct {
 	ID    cache.Key     `json:"id"`
 	Began time.Time     `json:"began"`
 	Took  time.Duration `json:"took"`
@@ -28,11 +28,11 @@ type BuildRecord struct {
 	Image  digest.Digest `json:"image,omitempty"` // the image id; empty for a build that failed
 	Tags   []string      `json:"tags,omitempty"`
 	Error  string        `json:"error,omitempty"`
-	Steps  []BuildStep   `json:"steps"`
+	Steps  []PastStep    `json:"steps"`
 }
 
-// BuildStep is a step of a remembered build.
-type BuildStep struct {
+// PastStep is a step of a remembered build.
+type PastStep struct {
 	Name   string `json:"name"` // as progress shows it
 	Stage  string `json:"stage"`
 	Number int    `json:"number"`
@@ -45,12 +45,12 @@ type BuildStep struct {
 }
 
 // describe is what of a step can be known before the build.
-func (s *Step) describe() BuildStep {
-	return BuildStep{Name: s.Name(), Stage: s.StageName(), Number: s.Number, Line: s.Range().Start}
+func (s *Step) describe() PastStep {
+	return PastStep{Name: s.Name(), Stage: s.StageName(), Number: s.Number, Line: s.Range().Start}
 }
 
 // enter notes something about a step for the record of the build.
-func (r *run) enter(s *Step, note func(*BuildStep)) {
+func (r *run) enter(s *Step, note func(*PastStep)) {
 	if !s.Working() {
 		return
 	}
@@ -92,7 +92,7 @@ func (r *run) keepRecord(began time.Time, made *Result, err error) error {
 	if len(r.entries) == 0 {
 		return nil
 	}
-	rec := BuildRecord{
+	rec := PastBuild{
 		ID: cache.Key(digest.FromString(unique()).Encoded()), Began: began, Took: r.now().Sub(began),
 		File: r.graph.Dockerfile.File, Target: r.graph.Target.StageName(), Error: errorText(err),
 	}
@@ -115,19 +115,19 @@ func (r *run) keepRecord(began time.Time, made *Result, err error) error {
 }
 
 // Builds lists the remembered builds of a cache, the newest first.
-func Builds(c *cache.Store) ([]BuildRecord, error) {
+func Builds(c *cache.Store) ([]PastBuild, error) {
 	keys, err := c.FactKeys(buildKind)
 	if err != nil {
 		return nil, err
 	}
-	var list []BuildRecord
+	var list []PastBuild
 	for _, key := range keys {
-		var rec BuildRecord
+		var rec PastBuild
 		if text, ok := c.GetFact(buildKind, key); ok && json.Unmarshal(text, &rec) == nil {
 			list = append(list, rec)
 		}
 	}
-	slices.SortFunc(list, func(a, b BuildRecord) int {
+	slices.SortFunc(list, func(a, b PastBuild) int {
 		return cmp.Or(b.Began.Compare(a.Began), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return list, nil
@@ -158,7 +158,7 @@ func (r *run) keepLog(s *Step, key cache.Key) {
 	r.mu.Lock()
 	t := r.tails[s.ID]
 	r.mu.Unlock()
-	r.enter(s, func(e *BuildStep) { e.Key = key })
+	r.enter(s, func(e *PastStep) { e.Key = key })
 	if t == nil {
 		return
 	}
@@ -266,7 +266,7 @@ func (s StepSelector) String() string { return s.text }
 
 // Matches reports whether a step of a build whose result is of the stage target is
 // chosen.
-func (s StepSelector) Matches(step BuildStep, target string) bool {
+func (s StepSelector) Matches(step PastStep, target string) bool {
 	switch {
 	case s.line > 0:
 		return step.Line == s.line

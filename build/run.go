@@ -46,7 +46,7 @@ type run struct {
 	tails    map[int]*tail
 	told     map[*Layer]bool         // that Request.OnLayer knows of, or will
 	usages   map[int]*executor.Usage // by step ID
-	entries  map[int]*BuildStep      // by step ID
+	entries  map[int]*PastStep       // by step ID
 }
 
 // Build builds the request's target, stores the image and gives it its tags.
@@ -58,7 +58,10 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 		return nil, err
 	}
 	defer lease.Release()
-	r := &run{b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{}, told: map[*Layer]bool{}, usages: map[int]*executor.Usage{}, entries: map[int]*BuildStep{}}
+	r := &run{
+		b: b, req: req, bytes: newLayerBytes(b), context: noContext{}, named: map[*Context]tree{}, tails: map[int]*tail{},
+		told: map[*Layer]bool{}, usages: map[int]*executor.Usage{}, entries: map[int]*PastStep{},
+	}
 	defer r.bytes.close()
 	if err := r.openContext(ctx); err != nil {
 		return nil, err

@@ -107,7 +107,7 @@ func (r *run) evaluate(ctx context.Context, s *Step) error {
 		err = r.stepError(s, err)
 	}
 	took := r.now().Sub(began)
-	r.enter(s, func(e *BuildStep) { e.Cached, e.Took, e.Error = cached, took, errorText(err) })
+	r.enter(s, func(e *PastStep) { e.Cached, e.Took, e.Error = cached, took, errorText(err) })
 	r.event(Event{Kind: Finished, Step: s, Cached: cached, Duration: took, Used: r.used(s), Err: err})
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (r *run) layerStep(ctx context.Context, s *Step, in *State, o op) (*State, 
 	}
 	r.count(out.cached)
 	if out.cached {
-		r.enter(s, func(e *BuildStep) { e.Key = out.key })
+		r.enter(s, func(e *PastStep) { e.Key = out.key })
 		if r.req.ReplayLogs {
 			r.replay(s, out.key)
 		}

@@ -90,7 +90,7 @@ type buildLine struct {
 	ID, Began, Took, Image, Tags, File, Target, Error string
 }
 
-func (c *logsCommand) printList(s *session, builds []build.BuildRecord) error {
+func (c *logsCommand) printList(s *session, builds []build.PastBuild) error {
 	var lines []buildLine
 	var rows [][]string
 	for _, b := range builds {
@@ -119,7 +119,7 @@ func (c *logsCommand) printList(s *session, builds []build.BuildRecord) error {
 }
 
 // choose finds the build that is asked for.
-func (c *logsCommand) choose(ctx context.Context, s *session, builds []build.BuildRecord) (*build.BuildRecord, error) {
+func (c *logsCommand) choose(ctx context.Context, s *session, builds []build.PastBuild) (*build.PastBuild, error) {
 	hint := "`ocibuild logs --list` lists the builds there are"
 	if c.what == "" {
 		if len(builds) == 0 {
@@ -146,7 +146,7 @@ func (c *logsCommand) choose(ctx context.Context, s *session, builds []build.Bui
 
 // fromLayers makes up the build of an image that none is remembered for, of the steps
 // that its layers came from.
-func (c *logsCommand) fromLayers(ctx context.Context, s *session, id digest.Digest) (*build.BuildRecord, error) {
+func (c *logsCommand) fromLayers(ctx context.Context, s *session, id digest.Digest) (*build.PastBuild, error) {
 	img, err := selectImage(ctx, s, c.what, nil)
 	if err != nil {
 		return nil, err
@@ -155,13 +155,13 @@ func (c *logsCommand) fromLayers(ctx context.Context, s *session, id digest.Dige
 	if err != nil {
 		return nil, err
 	}
-	b := &build.BuildRecord{Image: id}
+	b := &build.PastBuild{Image: id}
 	for _, step := range img.Steps() {
 		if step.Layer == nil || records[step.Layer.DiffID] == nil {
 			continue
 		}
 		r := records[step.Layer.DiffID]
-		b.Steps = append(b.Steps, build.BuildStep{Name: r.Name, Key: r.Key, Cached: true, Took: r.Duration, Number: len(b.Steps) + 1})
+		b.Steps = append(b.Steps, build.PastStep{Name: r.Name, Key: r.Key, Cached: true, Took: r.Duration, Number: len(b.Steps) + 1})
 	}
 	if len(b.Steps) == 0 {
 		return nil, &storeError{msg: c.what + " was not built here, or the build cache no longer knows of it", hint: "`ocibuild logs --list` lists the builds there are"}
@@ -170,9 +170,9 @@ func (c *logsCommand) fromLayers(ctx context.Context, s *session, id digest.Dige
 }
 
 // writeStep prints the bare output of the one step that is asked for.
-func (c *logsCommand) writeStep(s *session, memory *cache.Store, b *build.BuildRecord) error {
+func (c *logsCommand) writeStep(s *session, memory *cache.Store, b *build.PastBuild) error {
 	selector := build.ParseStepSelector(c.step)
-	var found []build.BuildStep
+	var found []build.PastStep
 	for _, step := range b.Steps {
 		if selector.Matches(step, b.Target) {
 			found = append(found, step)
@@ -191,7 +191,7 @@ func (c *logsCommand) writeStep(s *session, memory *cache.Store, b *build.BuildR
 	return err
 }
 
-func stepNames(steps []build.BuildStep) string {
+func stepNames(steps []build.PastStep) string {
 	var names []string
 	for _, s := range steps {
 		names = append(names, clip(oneLine(s.Name), 60))
@@ -200,7 +200,7 @@ func stepNames(steps []build.BuildStep) string {
 }
 
 // writeLogs prints the output of several steps, each below its name.
-func writeLogs(w io.Writer, memory *cache.Store, steps []build.BuildStep) error {
+func writeLogs(w io.Writer, memory *cache.Store, steps []build.PastStep) error {
 	for _, step := range steps {
 		if step.Key == "" && step.Error == "" {
 			continue
