@@ -423,7 +423,7 @@ func timed(content digest.Digest, toc *layer.TOC, since time.Time) digest.Digest
 		}
 		if h == nil {
 			h = sha256.New()
-			io.WriteString(h, string(content))
+			h.Write([]byte(content))
 		}
 		f := framer{h: h}
 		f.number(int64(i), at)

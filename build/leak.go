@@ -165,7 +165,8 @@ func edge(text []byte, i int, end bool) bool {
 		return end
 	}
 	c := text[i]
-	return !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z')
+	inWord := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	return !inWord
 }
 
 // seekBuffer is how much is read at once.

@@ -93,14 +93,11 @@ func selectSource(ctx context.Context, t tree, src source) ([]match, error) {
 		if src.required != "" && !m.selects(t, src.required) {
 			return nil, notFound(t, clean(src.required))
 		}
-		if src.include != nil && len(m.items) == 1 && m.items[0].at != "" {
-			err := sent(t, m.items[0].at, src.pattern)
-			if err != nil && hasWildcards(src.path) {
+		if err := src.included(t, m); err != nil {
+			if hasWildcards(src.path) {
 				continue // a wildcard does not find what is not there
 			}
-			if err != nil {
-				return nil, err
-			}
+			return nil, err
 		}
 		if name == "" && (src.include != nil || src.exclude != nil) {
 			if err := m.checkLinks(t); err != nil {
@@ -111,6 +108,14 @@ func selectSource(ctx context.Context, t tree, src source) ([]match, error) {
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// included tells of a match of one file that include does not let be there.
+func (src source) included(t tree, m match) error {
+	if src.include == nil || len(m.items) != 1 || m.items[0].at == "" {
+		return nil
+	}
+	return sent(t, m.items[0].at, src.pattern)
 }
 
 // identify computes the selection's digest. Files whose digests are not known

@@ -305,7 +305,8 @@ func (d cgroupDir) set(list []setting) error {
 			continue
 		}
 		err := os.WriteFile(filepath.Join(d.path, s.file), []byte(s.value), 0)
-		if err != nil && !(s.optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission))) {
+		dispensable := s.optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission))
+		if err != nil && !dispensable {
 			return fmt.Errorf("set %s to %s: %w", s.file, s.value, bareErrno(err))
 		}
 	}

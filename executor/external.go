@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -44,7 +45,8 @@ func (e *Executor) UseRuntime(program string) error {
 }
 
 func bareLookup(err error) error {
-	if e, ok := err.(*exec.Error); ok {
+	var e *exec.Error
+	if errors.As(err, &e) {
 		return e.Err
 	}
 	return err

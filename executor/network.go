@@ -116,8 +116,11 @@ func (c *connector) connect(ctx context.Context, pid int) (stop func(), err erro
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("connect network: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // what it has said tells more
+		close(ended)
+	}()
 	stop = func() {
 		_ = cmd.Process.Kill()
 		<-ended
@@ -136,7 +139,7 @@ func (c *connector) connect(ctx context.Context, pid int) (stop func(), err erro
 var errEnded = errors.New("ended")
 
 // waitRoute waits until a process's network has a route to somewhere.
-func waitRoute(ctx context.Context, pid int, ended chan error) error {
+func waitRoute(ctx context.Context, pid int, ended <-chan struct{}) error {
 	late := time.After(connectPatience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -148,16 +148,9 @@ func storeDirs() []string {
 // check reports whether the store is complete. What is there and wrong is an
 // error.
 func (s *Store) check() (ready bool, err error) {
-	entries, err := os.ReadDir(s.root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
+	names, err := namesIn(s.root)
+	if err != nil || names == nil {
 		return false, err
-	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
 	}
 	layout := slices.Contains(names, ocispec.ImageLayoutFile)
 	if stranger := firstStranger(names); !layout && stranger != "" {
@@ -178,13 +171,32 @@ func (s *Store) check() (ready bool, err error) {
 	if formatted && !table { // the format file is written last
 		return false, &DamagedError{ocispec.ImageIndexFile, errors.New("it is gone")}
 	}
-	ready = layout && formatted && table
+	return layout && formatted && table && s.hasDirs(), nil
+}
+
+// namesIn lists a directory; nil is that it is not there.
+func namesIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+func (s *Store) hasDirs() bool {
 	for _, dir := range storeDirs() {
-		if ready && !isDir(s.path(dir)) {
-			ready = false
+		if !isDir(s.path(dir)) {
+			return false
 		}
 	}
-	return ready, nil
+	return true
 }
 
 func isDir(path string) bool {

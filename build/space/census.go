@@ -210,19 +210,8 @@ func (c *Census) addTrees(ctx context.Context) error {
 // hold connects blobs with their holders, and fills in what follows from both.
 func (c *Census) hold() {
 	for at := range c.Items {
+		missing := c.holdBlobs(at)
 		i := &c.Items[at]
-		missing := false
-		for _, d := range i.Blobs {
-			b := c.Blobs[d]
-			if b == nil {
-				missing = missing || !c.space.Images.HasAnywhere(d)
-				continue
-			}
-			b.holders = append(b.holders, at)
-			if i.Used.Before(b.Used) && (i.image == nil || d == i.Blobs[0]) {
-				i.Used = b.Used
-			}
-		}
 		switch i.Kind {
 		case KindRecord:
 			i.Useless = i.Useless || missing
@@ -236,6 +225,24 @@ func (c *Census) hold() {
 	for _, b := range c.Blobs {
 		b.Area = c.areaOf(b)
 	}
+}
+
+// holdBlobs makes an item the holder of its blobs, and reports whether one of them is
+// nowhere.
+func (c *Census) holdBlobs(at int) (missing bool) {
+	i := &c.Items[at]
+	for _, d := range i.Blobs {
+		b := c.Blobs[d]
+		if b == nil {
+			missing = missing || !c.space.Images.HasAnywhere(d)
+			continue
+		}
+		b.holders = append(b.holders, at)
+		if i.Used.Before(b.Used) && (i.image == nil || d == i.Blobs[0]) {
+			i.Used = b.Used
+		}
+	}
+	return missing
 }
 
 // areaOf gives a blob to what an image leads to before what the cache holds.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -32,32 +33,16 @@ type call struct {
 func parseCall(text string, check bool) (call, error) {
 	c := call{method: callBuild}
 	for i, word := range strings.Split(text, ",") {
-		key, value, pair := strings.Cut(word, "=")
-		var err error
-		switch {
-		case !pair && i == 0:
-			c.method = key
-		case key == "format" && (value == "json" || value == "text"):
-			c.json = value == "json"
-		case key == "format":
-			err = oneOf("--call=format", value, []string{"text", "json"})
-		case key == "ignorestatus" && pair:
-			if c.ignoreStatus, err = strconv.ParseBool(value); err != nil {
-				err = usagef("--call=%s: ignorestatus is true or false", text)
-			}
-		default:
-			err = &usageError{msg: "--call=" + text + ": unknown option " + key, hint: "it is METHOD[,format=json][,ignorestatus=true]"}
+		if i == 0 && !strings.Contains(word, "=") {
+			c.method = word
+			continue
 		}
-		if err != nil {
+		if err := c.option(text, word); err != nil {
 			return c, err
 		}
 	}
-	known := false
-	for _, m := range callMethods {
-		known = known || m == c.method
-	}
 	switch {
-	case !known:
+	case !slices.Contains(callMethods, c.method):
 		return c, oneOf("--call", c.method, callMethods)
 	case check && c.method != callBuild && c.method != callCheck:
 		return c, usagef("--check and --call=%s cannot both be done", c.method)
@@ -65,6 +50,24 @@ func parseCall(text string, check bool) (call, error) {
 		c.method = callCheck
 	}
 	return c, nil
+}
+
+// option reads one KEY=VALUE of a --call, whose whole text is for messages.
+func (c *call) option(text, word string) (err error) {
+	key, value, pair := strings.Cut(word, "=")
+	switch {
+	case key == "format" && (value == "json" || value == "text"):
+		c.json = value == "json"
+	case key == "format":
+		return oneOf("--call=format", value, []string{"text", "json"})
+	case key == "ignorestatus" && pair:
+		if c.ignoreStatus, err = strconv.ParseBool(value); err != nil {
+			return usagef("--call=%s: ignorestatus is true or false", text)
+		}
+	default:
+		return &usageError{msg: "--call=" + text + ": unknown option " + key, hint: "it is METHOD[,format=json][,ignorestatus=true]"}
+	}
+	return nil
 }
 
 // answer tells something about the Dockerfile and builds nothing.

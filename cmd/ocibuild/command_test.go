@@ -93,7 +93,7 @@ func TestParseErrors(t *testing.T) {
 		{"prune -f --cache images", []string{"exclude each other"}},
 		{"prune -f cache --filter label=a", []string{"only images have labels"}},
 		{"prune -f --filter until=soon", []string{"soon", "24h"}},
-		{"prune -f --filter untill=1h", []string{"did you mean until?"}},
+		{"prune -f --filter untli=1h", []string{"did you mean until?"}},
 		{"prune -f --filter until", []string{"KEY=VALUE"}},
 		{"prune -f --keep-storage much", []string{"--keep-storage", "20GB"}},
 		{"save", []string{"an IMAGE is missing"}},

@@ -210,8 +210,8 @@ func (tr *tracer) run() error {
 // stopped looks at a thread that has stopped, and gives the signal to let it have.
 func (tr *tracer) stopped(pid int, status unix.WaitStatus) int {
 	sig := status.StopSignal()
-	switch {
-	case sig == unix.SIGTRAP|0x80:
+	switch sig {
+	case unix.SIGTRAP | 0x80:
 		tr.inside[pid] = !tr.inside[pid]
 		if tr.inside[pid] && tr.changing(pid) {
 			if tr.changes++; tr.changes == tr.stopAt {
@@ -220,7 +220,7 @@ func (tr *tracer) stopped(pid int, status unix.WaitStatus) int {
 			}
 		}
 		return 0
-	case sig == unix.SIGTRAP, sig == unix.SIGSTOP: // of the tracing itself
+	case unix.SIGTRAP, unix.SIGSTOP: // of the tracing itself
 		return 0
 	}
 	return int(sig)

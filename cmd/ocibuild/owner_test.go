@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +49,9 @@ func TestStoreOfAnotherUser(t *testing.T) {
 			c.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 			out, err := c.CombinedOutput()
 			reads := mode == 0o755 && line == "images"
-			switch exit, failed := err.(*exec.ExitError); {
+			var exit *exec.ExitError
+			failed := errors.As(err, &exit)
+			switch {
 			case reads && err != nil, !reads && (!failed || exit.ExitCode() != exitStore):
 				t.Errorf("mode %o: %s: %v\n%s", mode, line, err, out)
 			case !reads && !strings.Contains(string(out), "--root"):

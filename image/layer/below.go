@@ -90,8 +90,7 @@ func (l below) holds(it *item, data []byte) (bool, error) {
 		return false, err
 	}
 	noteOwner(&st, owner)
-	if st.Mode != it.st.Mode || st.Uid != it.st.Uid || st.Gid != it.st.Gid || st.Rdev != it.st.Rdev ||
-		st.Size != it.st.Size || st.Mtim != it.st.Mtim {
+	if !sameStat(&st, &it.st) {
 		return false, nil
 	}
 	kept, err := pathAttribute(name, capability)
@@ -108,6 +107,12 @@ func (l below) holds(it *item, data []byte) (bool, error) {
 		return sameBytes(name, it, data)
 	}
 	return true, nil
+}
+
+// sameStat compares what a layer says of a file, and its size and time to the last digit.
+func sameStat(a, b *unix.Stat_t) bool {
+	return a.Mode == b.Mode && a.Uid == b.Uid && a.Gid == b.Gid && a.Rdev == b.Rdev &&
+		a.Size == b.Size && a.Mtim == b.Mtim
 }
 
 // pathAttribute reads one attribute of a path, "" if it is not there.

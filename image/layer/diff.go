@@ -109,14 +109,9 @@ func (d *differ) item(b *batch, it *item) error {
 		}
 	}
 	e := it.entry()
-	if kind != unix.S_IFDIR && it.st.Nlink > 1 {
-		id := inode{it.st.Dev, it.st.Ino}
-		d.names[id] = append(d.names[id], it.path)
-		if first, ok := d.links[id]; ok {
-			e.Type, e.Linkname = tar.TypeLink, first
-			return d.w.Write(e, nil)
-		}
-		d.links[id] = it.path
+	if first := d.firstName(it); first != "" {
+		e.Type, e.Linkname = tar.TypeLink, first
+		return d.w.Write(e, nil)
 	}
 	if kind == unix.S_IFREG {
 		return d.file(e, b, it)
@@ -128,6 +123,21 @@ func (d *differ) item(b *batch, it *item) error {
 		return d.w.Opaque(it.path)
 	}
 	return nil
+}
+
+// firstName notes a name of a file that may have several, and gives the first one of
+// it that is in the layer, if there is one.
+func (d *differ) firstName(it *item) string {
+	if it.st.Mode&unix.S_IFMT == unix.S_IFDIR || it.st.Nlink <= 1 {
+		return ""
+	}
+	id := inode{it.st.Dev, it.st.Ino}
+	d.names[id] = append(d.names[id], it.path)
+	first := d.links[id]
+	if first == "" {
+		d.links[id] = it.path
+	}
+	return first
 }
 
 // leave notes a file that is left out, if it has other names here or below.
