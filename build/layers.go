@@ -269,7 +269,7 @@ func (l *layerBytes) snapshotName(layers []image.Layer, i int) (name string, nee
 		return string(data), false, true
 	}
 	if _, needsLower = l.b.Cache.GetFact("needs-lower", cache.Key(d.Encoded())); needsLower {
-		name = "chain-" + image.ChainID(layers[:i+1]).Encoded()
+		name = image.ChainOf(layers[:i+1]).Name()
 	} else {
 		name = d.Encoded()
 	}
@@ -302,7 +302,7 @@ func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) 
 		if err := l.b.Cache.PutFact("needs-lower", cache.Key(d.Encoded()), []byte("1")); err != nil {
 			return "", err
 		}
-		name = "chain-" + image.ChainID(layers[:i+1]).Encoded()
+		name = image.ChainOf(layers[:i+1]).Name()
 		if l.b.Snapshots.Use(name) {
 			return name, nil
 		}
@@ -341,6 +341,9 @@ func (l *layerBytes) unpackOnto(ctx context.Context, layers []image.Layer, i int
 	}
 	defer sn.Discard() //nolint:errcheck // what stays behind, the next prune removes
 	if err := l.applyMounted(ctx, layers[i], sn); err != nil {
+		return err
+	}
+	if err := sn.Note(image.ChainOf(layers[:i+1]).String()); err != nil {
 		return err
 	}
 	return l.b.Snapshots.Commit(sn, name)

@@ -53,7 +53,8 @@
 //	committed/<name>/fs    one layer as an overlay lower directory; the mtime of
 //	                       committed/<name> is when it was last used, and a file
 //	                       "inherit" beside fs says that its root directory's mode
-//	                       and owner are those of the layer below
+//	                       and owner are those of the layer below; "note" is what
+//	                       its maker has noted of it (see [Snapshot.Note])
 //	active/<id>/fs, work*  a snapshot being made; its directory is flocked by the
 //	                       process that makes it, so leftovers are recognisable
 //	trash/<id>             what Prune and Discard are deleting

@@ -55,6 +55,7 @@ const (
 	// layer has said nothing about; inheritFile says so afterwards.
 	implicitMode = 0o1755
 	inheritFile  = "inherit"
+	noteFile     = "note"
 )
 
 // OpenSnapshots opens the store of snapshots in dir, making it if need be.
@@ -236,6 +237,27 @@ func makeTree(dir string, owner rootOwner) error {
 
 // Upper is the directory that holds what the snapshot changes, in overlay form.
 func (sn *Snapshot) Upper() string { return filepath.Join(sn.dir, "fs") }
+
+// Note keeps a text with the snapshot, for whoever asks [Snapshots.Note] for it once
+// that is a committed layer.
+func (sn *Snapshot) Note(text string) error {
+	if err := os.WriteFile(filepath.Join(sn.dir, noteFile), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("note on snapshot: %w", err)
+	}
+	return nil
+}
+
+// Note gives what was noted of a committed layer, "" if nothing was.
+func (s *Snapshots) Note(name string) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", fmt.Errorf("read note: %w", err)
+	}
+	text, err := os.ReadFile(s.path(committedDir, name, noteFile))
+	if err := ignoreGone(err); err != nil {
+		return "", fmt.Errorf("read note on layer %s: %w", name, err)
+	}
+	return string(text), nil
+}
 
 // Commit makes the snapshot a committed layer of that name. When the name is
 // taken, the layer that has it stays and the snapshot is discarded. No mount of the

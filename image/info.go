@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -278,23 +277,4 @@ func (s *Store) Raw(ctx context.Context, name string, want *ocispec.Platform, co
 		return s.ReadBlob(ctx, img.Manifest.Config, maxConfig)
 	}
 	return s.ReadBlob(ctx, img.Descriptor, maxManifest)
-}
-
-// ChainIDs identifies each layer together with all below it, as the
-// specification defines it.
-func ChainIDs(diffIDs []digest.Digest) []digest.Digest {
-	chains := slices.Clone(diffIDs)
-	for i := 1; i < len(chains); i++ {
-		chains[i] = digest.FromString(fmt.Sprintf("%s %s", chains[i-1], diffIDs[i]))
-	}
-	return chains
-}
-
-// ChainID identifies a stack of layers, at least one, the bottom first.
-func ChainID(layers []Layer) digest.Digest {
-	ids := make([]digest.Digest, len(layers))
-	for i, l := range layers {
-		ids[i] = l.DiffID
-	}
-	return ChainIDs(ids)[len(ids)-1]
 }

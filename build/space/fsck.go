@@ -26,11 +26,11 @@ const (
 )
 
 // Fsck reads the whole store: what image.Store.Fsck does, every file of the cache,
-// and every unpacked layer that the store has the tar of. It may run beside
+// and every unpacked layer that the store has the tars of. It may run beside
 // everything else, and marks nothing as used. The error is about the check itself,
 // not about what it found.
 func (s Space) Fsck(ctx context.Context) ([]image.Fault, error) {
-	f := fsck{Space: s, holds: make(map[string][]digest.Digest), trees: make(map[digest.Digest][]tree)}
+	f := fsck{Space: s, holds: make(map[string][]digest.Digest), trees: make(map[digest.Digest][]tree), tocs: make(map[digest.Digest]*layer.TOC)}
 	if err := f.cache(ctx); err != nil {
 		return nil, err
 	}
@@ -44,6 +44,7 @@ func (s Space) Fsck(ctx context.Context) ([]image.Fault, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.chains(ctx)
 	f.records(faults)
 	slices.SortFunc(f.faults, func(a, b image.Fault) int { return strings.Compare(a.Path, b.Path) })
 	return append(faults, f.faults...), ctx.Err()
@@ -54,6 +55,8 @@ type fsck struct {
 	Space
 	holds map[string][]digest.Digest // by the path of a record, its blobs
 	trees map[digest.Digest][]tree   // by diff id
+	onto  []chainTree
+	tocs  map[digest.Digest]*layer.TOC // of the layers of these; nil until it is known
 
 	mu     sync.Mutex
 	faults []image.Fault
@@ -116,6 +119,10 @@ func (f *fsck) findTrees() error {
 			if f.hollow(t.path) {
 				continue
 			}
+			if image.IsChain(l.Name) {
+				f.chain(sn, l.Name, t)
+				continue
+			}
 			d := digest.NewDigestFromEncoded(digest.SHA256, l.Name)
 			if d.Validate() == nil {
 				f.trees[d] = append(f.trees[d], t)
@@ -164,6 +171,9 @@ func (f *fsck) layer(ctx context.Context, diffID digest.Digest, toc *layer.TOC) 
 		f.seen = make(map[digest.Digest]bool)
 	}
 	f.seen[diffID] = true
+	if _, wanted := f.tocs[diffID]; wanted {
+		f.tocs[diffID] = toc
+	}
 	f.mu.Unlock()
 	if again {
 		return // compressed in another way
@@ -172,15 +182,19 @@ func (f *fsck) layer(ctx context.Context, diffID digest.Digest, toc *layer.TOC) 
 		f.fault(image.Fault{Kind: FaultCache, Path: filepath.Join("cache/toc", diffID.Encoded()), Err: errors.New("it is not the layer's table of contents")})
 	}
 	for _, t := range f.trees[diffID] {
-		err := layer.Check(ctx, f.path(t.path, "fs"), toc, layer.CheckOptions{SkipDevices: t.skipDevices})
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		if _, gone := os.Lstat(f.path(t.path)); errors.Is(gone, fs.ErrNotExist) {
-			continue
-		}
-		f.fault(image.Fault{Kind: FaultSnapshot, Path: t.path, Err: err})
+		f.unpacked(ctx, t, layer.Check(ctx, f.path(t.path, "fs"), toc, layer.CheckOptions{SkipDevices: t.skipDevices}))
 	}
+}
+
+// unpacked notes what is wrong with an unpacked layer, unless it went meanwhile.
+func (f *fsck) unpacked(ctx context.Context, t tree, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if _, gone := os.Lstat(f.path(t.path)); errors.Is(gone, fs.ErrNotExist) {
+		return
+	}
+	f.fault(image.Fault{Kind: FaultSnapshot, Path: t.path, Err: err})
 }
 
 // records finds those whose blobs are damaged or gone. A record that went meanwhile

@@ -22,6 +22,7 @@ type hospital struct {
 	shared, alone image.Layer // of app and twin; of app
 	cached        image.Layer // of a record alone
 	unpacked      string      // of alone
+	onto          string      // the name of alone, unpacked on top of shared
 }
 
 func newHospital(t *testing.T) *hospital {
@@ -39,13 +40,10 @@ func newHospital(t *testing.T) *hospital {
 	memo.Remember("f", cache.Stat{Size: 1}, h.alone.DiffID)
 	h.check(memo.Save())
 	h.unpacked = h.alone.DiffID.Encoded()
-	dir, commit, abort, err := h.Snapshots[0].Create(h.unpacked)
-	h.check(err)
-	defer abort()
-	toc, err := h.Images.LayerTOC(t.Context(), h.alone, h.Cache)
-	h.check(err)
-	h.check(os.WriteFile(filepath.Join(dir, "alone"), []byte(strings.Repeat("alone\n", 1+int(toc.Entries[0].Size)/6))[:toc.Entries[0].Size], 0o644))
-	h.check(commit())
+	h.unpack(h.unpacked, "")
+	chain := image.ChainOf([]image.Layer{h.shared, h.alone})
+	h.onto = chain.Name()
+	h.unpack(h.onto, chain.String())
 	if _, err := h.Images.List(t.Context(), image.ListOptions{}); err != nil { // summaries are remembered
 		t.Fatal(err)
 	}
@@ -53,6 +51,20 @@ func newHospital(t *testing.T) *hospital {
 		t.Fatalf("before any damage: %v", faults)
 	}
 	return h
+}
+
+// unpack makes an unpacked layer of alone.
+func (h *hospital) unpack(name, note string) {
+	h.t.Helper()
+	sn, err := h.Snapshots[0].Prepare(h.t.Context(), nil)
+	h.check(err)
+	toc, err := h.Images.LayerTOC(h.t.Context(), h.alone, h.Cache)
+	h.check(err)
+	h.check(os.WriteFile(filepath.Join(sn.Upper(), "alone"), []byte(strings.Repeat("alone\n", 1+int(toc.Entries[0].Size)/6))[:toc.Entries[0].Size], 0o644))
+	if note != "" {
+		h.check(sn.Note(note))
+	}
+	h.check(h.Snapshots[0].Commit(sn, name))
 }
 
 func (h *hospital) fsck() []image.Fault {
@@ -176,6 +188,23 @@ func TestRepair(t *testing.T) {
 		{
 			"unpacked file that is gone",
 			func(h *hospital) { h.check(os.Remove(h.path("snapshots/committed", h.unpacked, "fs/alone"))) },
+			"snapshot", "dropped", "app:v1 twin:v1", "",
+		},
+		{
+			"file unpacked on top of others",
+			func(h *hospital) { h.overwrite("snapshots/committed/"+h.onto+"/fs/alone", 3) },
+			"snapshot", "dropped", "app:v1 twin:v1", "",
+		},
+		{
+			"file too many, unpacked on top of others",
+			func(h *hospital) {
+				h.check(os.WriteFile(h.path("snapshots/committed", h.onto, "fs/more"), []byte("x"), 0o644))
+			},
+			"snapshot", "dropped", "app:v1 twin:v1", "",
+		},
+		{
+			"what layers were unpacked on top of each other",
+			func(h *hospital) { h.overwrite("snapshots/committed/"+h.onto+"/note", 9) },
 			"snapshot", "dropped", "app:v1 twin:v1", "",
 		},
 		{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 )
 
 // CheckOptions say how the directory that Check looks at was made.
@@ -18,14 +19,10 @@ type CheckOptions struct {
 // with the layer's table of contents, and gives the first difference: every file of
 // the table must be there with the same bytes. Owners, times and attributes are not
 // compared, nor what the directory has beside it. A layer that was unpacked through a
-// mount of those below it cannot be checked: links there may have led its files
+// mount of those below it is for CheckOnto: links there may have led its files
 // elsewhere.
 func Check(ctx context.Context, dir string, toc *TOC, o CheckOptions) error {
-	w := NewWriter(io.Discard)
-	if err := Diff(ctx, dir, w); err != nil {
-		return err
-	}
-	_, found, err := w.Close()
+	found, err := contents(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -36,32 +33,91 @@ func Check(ctx context.Context, dir string, toc *TOC, o CheckOptions) error {
 	return checkWhiteouts(toc, found)
 }
 
-// treeChecker carries one Check.
+// CheckOnto compares a directory that holds what unpacking the last of some layers
+// changed in a mount of those below it, the bottom first: on top of what these hold, it
+// must give the files that the layers' tables of contents together say, and no others.
+// Owners, times and attributes are not compared.
+func CheckOnto(ctx context.Context, dir string, tocs []*TOC, o CheckOptions) error {
+	found, err := contents(ctx, dir)
+	if err != nil {
+		return err
+	}
+	below := tocs[:len(tocs)-1]
+	c := treeChecker{have: NewTree(append(slices.Clone(below), found)...), options: o}
+	return c.same("", NewTree(tocs...).root, c.have.root)
+}
+
+// contents reads a directory in Overlay format.
+func contents(ctx context.Context, dir string) (*TOC, error) {
+	w := NewWriter(io.Discard)
+	if err := Diff(ctx, dir, w); err != nil {
+		return nil, err
+	}
+	_, found, err := w.Close()
+	return found, err
+}
+
+// treeChecker carries one check.
 type treeChecker struct {
 	have    *Tree
 	options CheckOptions
 }
 
+// skips reports whether the file was left out.
+func (c *treeChecker) skips(e *Entry) bool {
+	return c.options.SkipDevices && (e.Type == tar.TypeChar || e.Type == tar.TypeBlock)
+}
+
 func (c *treeChecker) node(p string, want *Node) error {
-	e := &want.Entry
-	device := e.Type == tar.TypeChar || e.Type == tar.TypeBlock
-	if want.Layer < 0 || p == "" || device && c.options.SkipDevices {
+	if want.Layer < 0 || p == "" || c.skips(&want.Entry) {
 		return nil
 	}
 	n, ok := c.have.Lookup(p)
 	if !ok {
 		return fmt.Errorf("%s is gone", p)
 	}
-	is := &n.Entry
+	return sameFile(p, &n.Entry, &want.Entry)
+}
+
+// same compares what two trees have at a path and below it.
+func (c *treeChecker) same(p string, want, have *Node) error {
+	if p != "" {
+		if err := sameFile(p, &have.Entry, &want.Entry); err != nil {
+			return err
+		}
+	}
+	for _, name := range want.Children() {
+		child, at := want.children[name], joinName(p, name)
+		if c.skips(&child.Entry) {
+			continue
+		}
+		is, ok := have.children[name]
+		if !ok {
+			return fmt.Errorf("%s is gone", at)
+		}
+		if err := c.same(at, child, is); err != nil {
+			return err
+		}
+	}
+	for _, name := range have.Children() {
+		if want.children[name] == nil {
+			return fmt.Errorf("%s should not be there", joinName(p, name))
+		}
+	}
+	return nil
+}
+
+// sameFile compares what is at a path with what should be.
+func sameFile(p string, is, want *Entry) error {
 	switch {
-	case is.Type != e.Type:
+	case is.Type != want.Type:
 		return fmt.Errorf("%s is another type of file", p)
-	case e.Type == tar.TypeReg && is.Size != e.Size:
-		return fmt.Errorf("%s has %d bytes instead of %d", p, is.Size, e.Size)
-	case e.Type == tar.TypeReg && e.Digest != "" && is.Digest != e.Digest:
+	case want.Type == tar.TypeReg && is.Size != want.Size:
+		return fmt.Errorf("%s has %d bytes instead of %d", p, is.Size, want.Size)
+	case want.Type == tar.TypeReg && want.Digest != "" && is.Digest != want.Digest:
 		return fmt.Errorf("%s has other bytes", p)
-	case e.Type == tar.TypeSymlink && is.Linkname != e.Linkname:
-		return fmt.Errorf("%s leads to %q instead of %q", p, is.Linkname, e.Linkname)
+	case want.Type == tar.TypeSymlink && is.Linkname != want.Linkname:
+		return fmt.Errorf("%s leads to %q instead of %q", p, is.Linkname, want.Linkname)
 	}
 	return nil
 }

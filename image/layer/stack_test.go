@@ -220,12 +220,13 @@ func TestOverlayMatchesMerge(t *testing.T) {
 	for seed := range seeds(25) {
 		s := randomStack(t, seed)
 		lowers := []string{t.TempDir()} // an empty one: a mount needs two
-		for _, data := range s.tars {
+		for i, data := range s.tars {
 			dir := t.TempDir()
 			_, _, err := Apply(context.Background(), bytes.NewReader(data), dir, allowed(ApplyOptions{}))
 			if errors.Is(err, ErrNeedsLower) {
 				depend++
 				dir = applyMounted(t, data, lowers)
+				checkOnto(t, dir, s.tocs[:i+1])
 			} else {
 				check(t, err)
 			}
@@ -245,6 +246,20 @@ func TestOverlayMatchesMerge(t *testing.T) {
 	if depend == 0 {
 		t.Error("no layer depended on those below")
 	}
+}
+
+// checkOnto checks what a layer changed in a mount, as it is and damaged.
+func checkOnto(t *testing.T, dir string, tocs []*TOC) {
+	t.Helper()
+	if err := CheckOnto(t.Context(), dir, tocs, CheckOptions{}); err != nil {
+		t.Errorf("undamaged: %v", err)
+	}
+	added := filepath.Join(dir, "nobody put this here")
+	check(t, os.WriteFile(added, nil, 0o644))
+	if err := CheckOnto(t.Context(), dir, tocs, CheckOptions{}); err == nil {
+		t.Error("a file too many is not found")
+	}
+	check(t, os.Remove(added))
 }
 
 // applyMounted applies a layer in Merge format to a mount, and returns what changed.
