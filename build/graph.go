@@ -304,3 +304,62 @@ func (g *Graph) inResult(s *Step) bool {
 	}
 	return false
 }
+
+// sameness tells steps apart: those with the same do the same.
+func (s *Step) sameness() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %s", s.Base, image.FormatPlatform(s.Platform))
+	if s.Context != nil {
+		fmt.Fprintf(&b, " context %q", s.Context.Name)
+	}
+	for _, in := range append([]*Step{s.Parent}, s.Sources...) {
+		if in == nil {
+			b.WriteString(" -")
+			continue
+		}
+		fmt.Fprintf(&b, " %d", in.ID)
+	}
+	if s.Stage != nil {
+		fmt.Fprintf(&b, " stage %d line %d %t %q", s.Stage.Index, s.Instr.Range().Start, s.Trigger, s.Instr.Text())
+	}
+	if s.epoch != nil {
+		b.WriteString(" epoch " + unixText(s.epoch))
+	}
+	if arg, ok := s.Instr.(*parser.Arg); ok {
+		for _, def := range arg.Defs {
+			v, ok := s.globals.lookup(def.Name)
+			fmt.Fprintf(&b, " %t %q", ok, v)
+		}
+	}
+	return b.String()
+}
+
+// number gives the working steps of each stage their place, as in "[build 2/5]".
+func (g *Graph) number() {
+	several := slices.ContainsFunc(g.Targets, func(s *Step) bool {
+		return image.FormatPlatform(s.Platform) != image.FormatPlatform(g.Target.Platform)
+	})
+	done, total := map[*Step]int{}, map[*Step]int{}
+	for _, s := range g.Steps {
+		s.several = several
+		if s.Stage == nil {
+			continue
+		}
+		if s.sameStage(s.Parent) {
+			done[s] = done[s.Parent]
+		}
+		if s.Working() {
+			done[s]++
+			s.Number = done[s]
+		}
+		total[s] = done[s]
+	}
+	for _, s := range slices.Backward(g.Steps) {
+		s.Of = total[s]
+		if s.sameStage(s.Parent) {
+			total[s.Parent] = max(total[s.Parent], total[s])
+		}
+	}
+}
+
+func (s *Step) sameStage(other *Step) bool { return other != nil && other.Stage == s.Stage }

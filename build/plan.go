@@ -1,16 +1,12 @@
 package build
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/parser"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // scratchName is the base that is no image: FROM scratch.
@@ -88,26 +84,6 @@ func (p *planner) plan() (*Step, error) {
 	return p.filesystem(target, p.df.Stages[i], p.froms[i].platform)
 }
 
-// from is an expanded FROM line: an earlier stage, scratch, an image, or a
-// named context.
-type from struct {
-	stage int // -1 if not a stage
-	image string
-	// context is what the base names. replaced says that the name is the
-	// stage's own, and that the context takes the place of the stage.
-	context  *Context
-	replaced bool
-	platform ocispec.Platform
-}
-
-// base is the name that PlanOptions.Triggers knows the base by.
-func (f from) base() string {
-	if f.context != nil {
-		return f.context.base()
-	}
-	return f.image
-}
-
 // fail makes the error of a place in the Dockerfile.
 func (p *planner) fail(r parser.Range, hint, format string, args ...any) error {
 	return &parser.Error{File: p.df.File, Range: r, Msg: fmt.Sprintf(format, args...), Hint: hint}
@@ -135,138 +111,6 @@ func (p *planner) prepare() error {
 		}
 	}
 	return p.checkSources()
-}
-
-// globalArgs are the arguments that FROM lines can use, with what given gives
-// the Dockerfile's own.
-func globalArgs(df *parser.Dockerfile, o PlanOptions, given map[string]string) (scope, error) {
-	target := o.Target
-	if target == "" {
-		target = df.Stages[len(df.Stages)-1].Name
-	}
-	globals := defaultArgs(o, target)
-	x := parser.Expander{Escape: df.Escape}
-	for _, arg := range df.Args {
-		for _, def := range arg.Defs {
-			v, ok := given[def.Name]
-			if !ok && def.Default == nil {
-				continue
-			}
-			if !ok {
-				var err error
-				if v, err = x.Word(*def.Default, globals.lookup); err != nil {
-					return nil, &parser.Error{File: df.File, Range: arg.Range(), Msg: fmt.Sprintf("ARG %s: %v", def.Name, err)}
-				}
-			}
-			globals = globals.with(def.Name, v)
-		}
-	}
-	return globals, nil
-}
-
-// defaultArgs are the platform arguments that exist without being declared globally.
-func defaultArgs(o PlanOptions, target string) scope {
-	if target == "" {
-		target = "default"
-	}
-	var s scope
-	for _, side := range []struct {
-		name string
-		p    ocispec.Platform
-	}{{"BUILD", o.BuildPlatform}, {"TARGET", o.Platform}} {
-		s = s.with(side.name+"PLATFORM", image.FormatPlatform(side.p)).
-			with(side.name+"OS", side.p.OS).
-			with(side.name+"OSVERSION", side.p.OSVersion).
-			with(side.name+"ARCH", side.p.Architecture).
-			with(side.name+"VARIANT", side.p.Variant)
-	}
-	s = s.with("TARGETSTAGE", target)
-	for _, e := range slices.Clone(s) {
-		name, _, _ := strings.Cut(e, "=")
-		if v, ok := o.Args[name]; ok {
-			s = s.with(name, v)
-		}
-	}
-	return s
-}
-
-// from evaluates a FROM line; names holds the stages above it.
-func (p *planner) from(st *parser.Stage, names map[string]int) (from, error) {
-	f := from{stage: -1, platform: p.o.Platform}
-	x := parser.Expander{Escape: p.df.Escape}
-	var asked noted
-	base, err := x.Word(st.From.Image, asked.lookup(p.globals))
-	if err != nil {
-		return f, p.fail(st.From.Range(), "", "FROM %s: %v", st.From.Image, err)
-	}
-	if base == "" {
-		return f, p.fail(st.From.Range(), p.argumentHint(asked.missed), "base name (%s) should not be blank", st.From.Image)
-	}
-	i, isStage := names[base]
-	if st.From.Platform != "" {
-		// Of what is no image the platform is not used, so it need not exist.
-		if f.platform, err = p.platform(st.From, x, isStage || base == scratchName); err != nil {
-			return f, err
-		}
-	}
-	if st.Name != "" {
-		if f.context, err = p.context(st.Name, f.platform, st.From.Range()); err != nil || f.context != nil {
-			f.replaced = true
-			return f, err
-		}
-	}
-	if isStage { // whose platform it is then
-		f.stage, f.platform = i, p.froms[i].platform
-		return f, nil
-	}
-	if base == scratchName {
-		f.platform = p.o.Platform
-		return f, nil
-	}
-	if f.image, err = p.imageName(base, st.From.Range(), asked.missed...); err != nil {
-		return f, err
-	}
-	f.context, err = p.context(base, f.platform, st.From.Range())
-	return f, err
-}
-
-// platform evaluates the --platform of a FROM line. With anyArch it may name an
-// architecture that nobody knows.
-func (p *planner) platform(f *parser.From, x parser.Expander, anyArch bool) (ocispec.Platform, error) {
-	var asked noted
-	v, err := x.Word(f.Platform, asked.lookup(p.globals))
-	if err != nil {
-		return ocispec.Platform{}, p.fail(f.Range(), "", "--platform=%s: %v", f.Platform, err)
-	}
-	hint := p.argumentHint(asked.missed)
-	if v == "" {
-		return ocispec.Platform{}, p.fail(f.Range(), hint, "empty platform value from expression %s", f.Platform)
-	}
-	pl, err := ParsePlatform(v)
-	if v == "local" {
-		err = errors.New("a Dockerfile does not know this word of --platform on the command line")
-	}
-	if anyArch && errors.Is(err, errArchitecture) && strings.Contains(v, "/") {
-		return pl, nil
-	}
-	if hint == "" {
-		hint = architectureHint(v)
-	}
-	if err != nil {
-		return ocispec.Platform{}, p.fail(f.Range(), hint, "--platform=%s: %v", f.Platform, err)
-	}
-	return pl, nil
-}
-
-// imageName gives the full reference of an image that the Dockerfile names.
-// missed are the variables of it that have no value.
-func (p *planner) imageName(name string, r parser.Range, missed ...string) (string, error) {
-	ref, err := image.ParseRef(name)
-	if err != nil {
-		hint, err := p.imageHint(name, err, missed)
-		return "", p.fail(r, hint, "%q is neither a stage nor an image: %v", name, err)
-	}
-	return ref.WithDefaultTag().String(), nil
 }
 
 // target finds the stage to build.
@@ -481,72 +325,6 @@ func (p *planner) add(s *Step) *Step {
 	p.graph.Steps = append(p.graph.Steps, s)
 	p.steps[name] = s
 	return s
-}
-
-// sameness tells steps apart: those with the same do the same.
-func (s *Step) sameness() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%q %s", s.Base, image.FormatPlatform(s.Platform))
-	if s.Context != nil {
-		fmt.Fprintf(&b, " context %q", s.Context.Name)
-	}
-	for _, in := range append([]*Step{s.Parent}, s.Sources...) {
-		if in == nil {
-			b.WriteString(" -")
-			continue
-		}
-		fmt.Fprintf(&b, " %d", in.ID)
-	}
-	if s.Stage != nil {
-		fmt.Fprintf(&b, " stage %d line %d %t %q", s.Stage.Index, s.Instr.Range().Start, s.Trigger, s.Instr.Text())
-	}
-	if s.epoch != nil {
-		b.WriteString(" epoch " + unixText(s.epoch))
-	}
-	if arg, ok := s.Instr.(*parser.Arg); ok {
-		for _, def := range arg.Defs {
-			v, ok := s.globals.lookup(def.Name)
-			fmt.Fprintf(&b, " %t %q", ok, v)
-		}
-	}
-	return b.String()
-}
-
-// number gives the working steps of each stage their place, as in "[build 2/5]".
-func (g *Graph) number() {
-	several := slices.ContainsFunc(g.Targets, func(s *Step) bool {
-		return image.FormatPlatform(s.Platform) != image.FormatPlatform(g.Target.Platform)
-	})
-	done, total := map[*Step]int{}, map[*Step]int{}
-	for _, s := range g.Steps {
-		s.several = several
-		if s.Stage == nil {
-			continue
-		}
-		if s.sameStage(s.Parent) {
-			done[s] = done[s.Parent]
-		}
-		if s.Working() {
-			done[s]++
-			s.Number = done[s]
-		}
-		total[s] = done[s]
-	}
-	for _, s := range slices.Backward(g.Steps) {
-		s.Of = total[s]
-		if s.sameStage(s.Parent) {
-			total[s.Parent] = max(total[s.Parent], total[s])
-		}
-	}
-}
-
-func (s *Step) sameStage(other *Step) bool { return other != nil && other.Stage == s.Stage }
-
-// proxyArgs are the arguments that every RUN gets without declaring them.
-var proxyArgs = []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}
-
-func isProxyArg(name string) bool {
-	return slices.Contains(proxyArgs, strings.ToUpper(name))
 }
 
 func stageLabel(st *parser.Stage) string {

@@ -206,3 +206,11 @@ func hiddenInProc() []string {
 	}
 	return list
 }
+
+// LevelError is something that a step asks for and level chroot has not.
+type LevelError struct{ What, Takes string }
+
+// Error says what it takes.
+func (e *LevelError) Error() string {
+	return fmt.Sprintf("%s takes %s, which there is none of at isolation chroot (`ocibuild doctor` tells how to get there)", e.What, e.Takes)
+}

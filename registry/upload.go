@@ -7,18 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
-
-// maxMounts is how many repositories are asked for a blob before its bytes are sent.
-const maxMounts = 3
 
 // sourceError is a failure to read what is to be uploaded: none of the registry's.
 type sourceError struct{ err error }
@@ -108,29 +100,6 @@ func (c *Client) CheckPush(ctx context.Context, repo Repository) error {
 		u.abandon(ctx, session)
 	}
 	return err
-}
-
-// MountBlob makes a blob of another repository of the same host part of repo. It is false if the registry would not, which is no error.
-func (c *Client) MountBlob(ctx context.Context, repo, from Repository, d digest.Digest) (bool, error) {
-	j, err := c.newJob(opPush, repo, d.String())
-	if err != nil {
-		return false, err
-	}
-	if _, err := c.newJob(opPush, from, ""); err != nil {
-		return false, err
-	}
-	if dialHost(repo.Host) != dialHost(from.Host) {
-		return false, nil
-	}
-	u := &upload{j: j, desc: ocispec.Descriptor{Digest: d}}
-	session, mounted, err := u.mount(ctx, from)
-	if err != nil {
-		return false, err
-	}
-	if session != nil {
-		u.abandon(ctx, session)
-	}
-	return mounted, nil
 }
 
 // run makes the repository have the blob: it is there, or mounted, or uploaded.
@@ -271,73 +240,6 @@ func (u *upload) display() ocispec.Descriptor {
 	return shown
 }
 
-// candidates are the repositories that the blob may be mounted from.
-func (u *upload) candidates() []Repository {
-	list := u.mountFrom
-	if u.memory != nil {
-		for host, name := range u.memory.Places(u.desc.Digest) {
-			if dialHost(host) == dialHost(u.j.repo.Host) && name != u.j.repo.Name && repositoryPattern.MatchString(name) {
-				list = append(list[:len(list):len(list)], Repository{Host: host, Name: name})
-			}
-		}
-	}
-	return list[:min(len(list), maxMounts)]
-}
-
-// mountAny tries the repositories that may have the blob. What it gives is an upload's session if a registry opened one instead.
-func (u *upload) mountAny(ctx context.Context) (session *url.URL, mounted bool, err error) {
-	for _, from := range u.candidates() {
-		if session != nil {
-			u.abandon(ctx, session)
-		}
-		session, mounted, err = u.mount(ctx, from)
-		if err != nil || mounted {
-			return nil, mounted, err
-		}
-	}
-	return session, false, nil
-}
-
-// mount asks the registry to take the blob over from another repository. A refusal is no error: there is the upload.
-func (u *upload) mount(ctx context.Context, from Repository) (session *url.URL, mounted bool, err error) {
-	e, err := u.j.origin(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	resp, err := u.j.answer(ctx, e, call{
-		method: http.MethodPost, path: u.j.name("blobs", "uploads", ""),
-		query:  url.Values{"mount": {u.desc.Digest.String()}, "from": {from.Name}},
-		scopes: []string{auth.ScopeRepository(from.Name, auth.ActionPull)},
-	})
-	if ctx.Err() != nil {
-		return nil, false, u.j.transportError(ctx, ctx.Err())
-	}
-	if err != nil {
-		return nil, false, nil
-	}
-	defer discard(resp)
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		return nil, true, nil
-	case http.StatusAccepted:
-		u.noteLeast(resp)
-		session, err := u.location(e, resp)
-		return session, false, err
-	}
-	return nil, false, nil
-}
-
-// abandon tells the registry that a session will not be used. It tidies up by itself if that does not arrive.
-func (u *upload) abandon(ctx context.Context, session *url.URL) {
-	e, err := u.j.origin(ctx)
-	if err != nil {
-		return
-	}
-	if resp, err := u.j.answer(withoutRetry(ctx), e, call{method: http.MethodDelete, url: session}); err == nil {
-		discard(resp)
-	}
-}
-
 // monolithic reports whether the host has refused chunks.
 func (u *upload) monolithic() bool {
 	_, refused := u.j.c.noChunks.Load(u.j.repo.Host)
@@ -395,52 +297,6 @@ func (u *upload) sendOnce(ctx context.Context, session *url.URL) (verdict, error
 	return v, answer
 }
 
-// begin opens a session.
-func (u *upload) begin(ctx context.Context, e *endpoint) (*url.URL, error) {
-	resp, err := u.j.sendTo(ctx, e, call{method: http.MethodPost, path: u.j.name("blobs", "uploads", ""), want: []int{http.StatusAccepted}})
-	if err != nil {
-		return nil, err
-	}
-	defer discard(resp)
-	return u.location(e, resp)
-}
-
-// location returns where to put the bytes: absolute, or relative to what was asked. A registry behind a proxy that ends TLS may give its
-// own address with http: then the scheme that works is kept.
-func (u *upload) location(e *endpoint, resp *http.Response) (*url.URL, error) {
-	to, err := resp.Location()
-	if err != nil {
-		return nil, u.j.errorf("", "the registry gives no place for the upload")
-	}
-	return u.acceptable(e, to)
-}
-
-// acceptable returns the place to which an upload may go.
-func (u *upload) acceptable(e *endpoint, to *url.URL) (*url.URL, error) {
-	if to.Scheme == e.scheme || to.Scheme == "https" {
-		return to, nil
-	}
-	own := &url.URL{Host: e.host}
-	if to.Scheme == "http" && strings.EqualFold(to.Hostname(), own.Hostname()) && (to.Port() == own.Port() || to.Port() == "80" || to.Port() == "") {
-		moved := *to
-		moved.Scheme, moved.Host = e.scheme, e.host
-		return &moved, nil
-	}
-	if to.Scheme == "http" && u.j.c.insecure(to.Host) {
-		return to, nil
-	}
-	return nil, u.j.errorf("its configured address must be an https one", "the registry sends the upload to %s", redactURLs(to.String()))
-}
-
-// finishing is where the end of an upload goes.
-func finishing(session *url.URL, d digest.Digest) *url.URL {
-	query := session.Query()
-	query.Set("digest", d.String())
-	put := *session
-	put.RawQuery = query.Encode()
-	return &put
-}
-
 // put sends n bytes from an offset on, once, and says whether a failure may be gone next time. The caller closes the answer's body.
 func (u *upload) put(ctx context.Context, e *endpoint, r call, offset, n int64) (*http.Response, verdict, error) {
 	inner, cancel := context.WithCancelCause(withoutRetry(u.j.withScopes(ctx, e, nil)))
@@ -489,21 +345,6 @@ func (u *upload) do(ctx context.Context, e *endpoint, r call) (*http.Response, e
 	return e.auth.Do(req)
 }
 
-// errStalled ends an attempt whose bytes nobody takes.
-var errStalled = fmt.Errorf("the registry takes no bytes: %w", io.ErrUnexpectedEOF)
-
-// body opens the source for one attempt.
-func (u *upload) body(ctx context.Context, cancel context.CancelCauseFunc, offset, n int64) (io.ReadCloser, error) {
-	rc, err := u.src.Open(ctx, offset)
-	if err != nil {
-		return nil, u.fail(err)
-	}
-	b := &uploadBody{u: u, rc: rc, left: n, last: u.desc.Digest != "" && offset+n == u.desc.Size, stall: u.j.c.retry.stall}
-	b.meter = u.j.meterFrom(rc, u.display(), NotePushing, offset)
-	b.dog = time.AfterFunc(b.stall, func() { cancel(errStalled) })
-	return b, nil
-}
-
 // fail remembers the first failure of a source.
 func (u *upload) fail(err error) error {
 	u.mu.Lock()
@@ -518,56 +359,4 @@ func (u *upload) sourceFailure() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.failed
-}
-
-// uploadBody is the body of one attempt: a part of the source, or all of it.
-type uploadBody struct {
-	u      *upload
-	rc     io.Closer
-	meter  *meter
-	left   int64
-	last   bool // the source ends with it, and is then verified
-	stall  time.Duration
-	dog    *time.Timer // ends the attempt when nobody reads for long
-	closed atomic.Bool // HTTP/2 closes a body that it no longer wants while it reads it
-}
-
-// Read reads on; a failure of the source ends the whole upload. What comes after the last byte is asked for too, so that a source that
-// verifies itself has its say.
-func (b *uploadBody) Read(p []byte) (int, error) {
-	b.dog.Reset(b.stall)
-	n, err := b.read(p)
-	if err != nil {
-		b.dog.Stop()
-	}
-	if err != nil && !errors.Is(err, io.EOF) && !b.closed.Load() {
-		err = b.u.fail(fmt.Errorf("read blob %s: %w", b.u.display().Digest, err))
-	}
-	return n, err
-}
-
-func (b *uploadBody) read(p []byte) (int, error) {
-	if b.left == 0 && !b.last {
-		return 0, io.EOF
-	}
-	room := b.left
-	if b.last {
-		room++
-	}
-	n, err := b.meter.Read(p[:min(int64(len(p)), room)])
-	b.left -= int64(n)
-	switch {
-	case b.left < 0:
-		return n - 1, errors.New("it has more bytes than it should")
-	case err == io.EOF && b.left > 0:
-		return n, io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-// Close closes the source.
-func (b *uploadBody) Close() error {
-	b.closed.Store(true)
-	b.dog.Stop()
-	return b.rc.Close()
 }
