@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -148,6 +150,111 @@ func TestRunLeavesNothing(t *testing.T) {
 			before.compare(t, takeFootprint(t))
 		})
 	}
+}
+
+// manySteps is how many steps TestManyStepsLeaveNothing runs as root, and a few at other
+// levels; OCIBUILD_STEPS is another number for any.
+const manySteps = 1000
+
+// TestManyStepsLeaveNothing runs one short step after another, of many kinds, and looks at what has
+// become more: what leaks a little shows in a long build, or in a program that runs many.
+func TestManyStepsLeaveNothing(t *testing.T) {
+	n := manySteps
+	if testing.Short() || raceDetector || testLevel != LevelRoot {
+		n = 60
+	}
+	if text := os.Getenv("OCIBUILD_STEPS"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	// Whatever loses its parent becomes a child of this process, where it is seen.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	s := newStore(t)
+	kinds := stepKinds(t, s)
+	one := func(i int) {
+		sn, err := s.Prepare(t.Context(), []string{"base"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := kinds[i%len(kinds)]
+		var exit *ExitError
+		if err := New(s).Run(t.Context(), sn, p, IO{}); err != nil && !errors.As(err, &exit) {
+			t.Fatalf("step %d, %q: %v", i, p.Args, err)
+		}
+		if err := sn.Discard(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range kinds {
+		one(i)
+	}
+	before, stored := takeFootprint(t), append(pathsBelow(t, s.dir), pathsBelow(t, os.TempDir())...)
+	goroutines, threads := runtime.NumGoroutine(), len(threadsOf(t))
+	for i := range n {
+		one(i)
+	}
+	before.compare(t, takeFootprint(t))
+	for _, path := range append(pathsBelow(t, s.dir), pathsBelow(t, os.TempDir())...) {
+		if !slices.Contains(stored, path) {
+			t.Errorf("directories: left behind: %s", path)
+		}
+	}
+	if now := runtime.NumGoroutine(); now > goroutines+5 {
+		t.Errorf("there are %d goroutines, were %d", now, goroutines)
+	}
+	if now := len(threadsOf(t)); now > threads+20 {
+		t.Errorf("there are %d threads, were %d", now, threads)
+	}
+}
+
+// stepKinds are short steps that use what could be left behind.
+func stepKinds(t *testing.T, s *Snapshots) []Process {
+	t.Helper()
+	shared := t.TempDir()
+	kinds := []Process{
+		{Args: []string{"/bin/true"}},
+		{Args: []string{"/bin/true"}, Resources: Resources{PIDs: 500}},
+		script("sleep 1000 & setsid sleep 1000 & exit 3"),
+		{Args: []string{"/no-such-program"}},
+		{Args: []string{"/bin/true"}, Hostname: "other", Mounts: []specs.Mount{{Destination: "/new/dir", Type: "tmpfs", Source: "tmpfs"}}},
+		{Args: []string{"/bin/true"}, Files: []File{{Target: "/run/secret", Data: []byte("x"), Mode: 0o400}}},
+	}
+	if s.level.Mounts() {
+		kinds = append(kinds,
+			Process{Args: []string{"/bin/true"}, Network: NetworkNone},
+			Process{Args: []string{"/bin/true"}, Mounts: []specs.Mount{{Destination: "/shared", Type: "bind", Source: shared, Options: []string{"rbind", "rw"}}}},
+		)
+	}
+	return kinds
+}
+
+// pathsBelow lists what is in a directory and in its directories.
+func pathsBelow(t *testing.T, dir string) []string {
+	t.Helper()
+	var list []string
+	for _, pattern := range []string{"*", "*/*"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, paths...)
+	}
+	return list
+}
+
+func threadsOf(t *testing.T) []os.DirEntry {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // runCanceled cancels when the step is well under way.
