@@ -87,7 +87,28 @@ func findCgroups() (cgroups, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find cgroups: %w", err)
 	}
-	return files.hierarchies(), nil
+	all := cgroups(files.hierarchies())
+	all.sweep()
+	return all, nil
+}
+
+// sweep removes what ended processes have left, wherever one of ours would be.
+func (cs cgroups) sweep() {
+	for _, h := range cs {
+		for _, dir := range h.places() {
+			sweepCgroups(dir)
+		}
+	}
+}
+
+// places lists the directories that a step's may be made in.
+func (h hierarchy) places() []string {
+	list := []string{h.own}
+	for dir := h.own; h.v2 && dir != h.mount && strings.HasPrefix(dir, h.mount); {
+		dir = filepath.Dir(dir)
+		list = append(list, dir)
+	}
+	return list
 }
 
 // cgroup is where the processes of one step are counted and limited together: a
@@ -185,16 +206,14 @@ func (h hierarchy) makeOne(controllers []string, enable bool) (cgroupDir, error)
 		}
 		return d, err
 	}
-	for dir := h.own; ; dir = filepath.Dir(dir) {
+	for _, dir := range h.places() {
 		if mayHoldSteps(dir, controllers, enable) {
 			d, err := newCgroupDir(dir)
 			d.v2, d.controllers = true, controllers
 			return d, err
 		}
-		if dir == h.mount || !strings.HasPrefix(dir, h.mount) {
-			return cgroupDir{}, fmt.Errorf("%w (%s)", errNoCgroup, strings.Join(controllers, ", "))
-		}
 	}
+	return cgroupDir{}, fmt.Errorf("%w (%s)", errNoCgroup, strings.Join(controllers, ", "))
 }
 
 // mayHoldSteps reports whether processes of ours may be moved to a cgroup of v2 below
@@ -222,10 +241,8 @@ func mayHoldSteps(dir string, controllers []string, enable bool) bool {
 	return true
 }
 
-// newCgroupDir makes and locks a directory. What ended processes have left beside
-// it goes first.
+// newCgroupDir makes and locks a directory.
 func newCgroupDir(parent string) (cgroupDir, error) {
-	sweepCgroups(parent)
 	for {
 		dir, err := os.MkdirTemp(parent, cgroupPrefix+strconv.Itoa(os.Getpid())+"-")
 		if err != nil {
@@ -338,7 +355,7 @@ func (g *cgroup) remove() {
 		return
 	}
 	for _, d := range g.dirs {
-		_ = removeCgroup(d.path) // what stays, the next step's sweep removes
+		_ = removeCgroup(d.path) // what stays, the next program's sweep removes
 		d.lock.Close()
 	}
 	g.dirs = nil

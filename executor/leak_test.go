@@ -40,16 +40,16 @@ func takeFootprint(t *testing.T) footprint {
 		}
 	}
 	f.children = childrenOf(t, os.Getpid())
-	f.cgroups = ourCgroups(t)
+	f.cgroups = cgroupsOf(t, os.Getpid())
 	return f
 }
 
-// ourCgroups lists the cgroups that this process has made, wherever they are.
-func ourCgroups(t *testing.T) []string {
+// cgroupsOf lists the cgroups that a process has made, wherever they are.
+func cgroupsOf(t *testing.T, pid int) []string {
 	t.Helper()
 	var list []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, e os.DirEntry, err error) error {
-		if err == nil && strings.HasPrefix(e.Name(), cgroupPrefix+strconv.Itoa(os.Getpid())+"-") {
+		if err == nil && strings.HasPrefix(e.Name(), cgroupPrefix+strconv.Itoa(pid)+"-") {
 			list = append(list, path)
 		}
 		return nil // others' come and go
@@ -285,7 +285,9 @@ func helpRun() int {
 	if err != nil {
 		return fatal(err)
 	}
-	err = New(s).Run(context.Background(), sn, script("trap '' TERM HUP INT; setsid sleep 1000 & echo up; sleep 1000"), IO{Stdout: os.Stdout})
+	p := script("trap '' TERM HUP INT; setsid sleep 1000 & echo up; sleep 1000")
+	p.Resources.PIDs = 500
+	err = New(s).Run(context.Background(), sn, p, IO{Stdout: os.Stdout})
 	return fatal(errors.Join(err, sn.Discard()))
 }
 
@@ -331,13 +333,26 @@ func TestRunParentKilled(t *testing.T) {
 	if err != nil || len(active) != 1 {
 		t.Errorf("active has %q, %v, want one leftover", active, err)
 	}
-	if _, err := s.Prune(context.Background(), func(string, time.Time) bool { return true }); err != nil {
+	// The next step that is run in the store clears up.
+	next, err := OpenSnapshots(s.dir, testLevel)
+	if err != nil {
 		t.Fatal(err)
 	}
+	sn, err := next.Prepare(t.Context(), []string{"base"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(New(next).Run(t.Context(), sn, script("true"), IO{}), sn.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	next.swept.Wait()
 	for _, dir := range []string{activeDir, trashDir} {
 		if names, err := readNames(s.path(dir)); err != nil || len(names) > 0 {
 			t.Errorf("%s has %q, %v, want nothing", dir, names, err)
 		}
+	}
+	if left := cgroupsOf(t, cmd.Process.Pid); len(left) > 0 {
+		t.Errorf("cgroups are left: %q", left)
 	}
 	if !s.Use("base") {
 		t.Error("the base layer is gone")

@@ -66,15 +66,8 @@ func (s *Snapshots) pruneLayer(name string, keep func(string, time.Time) bool) (
 // pruneLeftovers removes active directories whose owner has ended, unused
 // generated files, and whatever is in the trash.
 func (s *Snapshots) pruneLeftovers(ctx context.Context) error {
-	active, err := readNames(s.path(activeDir))
-	if err != nil {
+	if err := s.moveAbandoned(); err != nil {
 		return err
-	}
-	for _, id := range active {
-		err := s.locked(unix.LOCK_EX, func() error { return s.moveIfAbandoned(s.path(activeDir, id)) })
-		if err != nil {
-			return err
-		}
 	}
 	if err := s.pruneFiles(time.Now().Add(-24 * time.Hour)); err != nil {
 		return err
@@ -83,6 +76,20 @@ func (s *Snapshots) pruneLeftovers(ctx context.Context) error {
 	if err := errors.Join(s.dropTrees(treesDir, 0, idle), s.dropTrees(viewsDir, 1<<20, idle)); err != nil {
 		return err
 	}
+	return s.emptyTrash(ctx)
+}
+
+// sweepLeftovers is for the first snapshot that is begun: steps that were killed may
+// have left much. It takes the time of renaming it; nobody waits for its end, and what
+// this process does not get to, the next one removes.
+func (s *Snapshots) sweepLeftovers() {
+	if s.moveAbandoned() != nil {
+		return // Prune tells
+	}
+	s.swept.Go(func() { _ = s.emptyTrash(context.Background()) })
+}
+
+func (s *Snapshots) emptyTrash(ctx context.Context) error {
 	trash, err := readNames(s.path(trashDir))
 	if err != nil {
 		return err
@@ -92,6 +99,21 @@ func (s *Snapshots) pruneLeftovers(ctx context.Context) error {
 			return err
 		}
 		if err := os.RemoveAll(s.path(trashDir, id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveAbandoned trashes the active directories whose owners have ended.
+func (s *Snapshots) moveAbandoned() error {
+	active, err := readNames(s.path(activeDir))
+	if err != nil {
+		return err
+	}
+	for _, id := range active {
+		err := s.locked(unix.LOCK_EX, func() error { return s.moveIfAbandoned(s.path(activeDir, id)) })
+		if err != nil {
 			return err
 		}
 	}

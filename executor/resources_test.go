@@ -165,7 +165,7 @@ func limited(t *testing.T, text string, r Resources) (string, Usage, error) {
 	var out bytes.Buffer
 	var used Usage
 	err := e.Run(ctx, prepare(t, s, "base"), p, IO{Stdout: &out, Stderr: &out, Used: &used})
-	if left := ourCgroups(t); len(left) > 0 {
+	if left := cgroupsOf(t, os.Getpid()); len(left) > 0 {
 		t.Errorf("cgroups are left: %q", left)
 	}
 	return out.String(), used, err

@@ -27,6 +27,9 @@ type Snapshots struct {
 
 	probe     sync.Once
 	noOverlay error // why there are no overlays here, see copies
+
+	sweep sync.Once
+	swept sync.WaitGroup
 }
 
 // Snapshot is a layer being made: an empty upper directory over committed
@@ -204,6 +207,7 @@ func (s *Snapshots) activate(owner rootOwner) (*Snapshot, error) {
 	if s.level == LevelNone { // no step runs here, and an ordinary user can give nothing away
 		owner.uid, owner.gid = os.Geteuid(), os.Getegid()
 	}
+	s.sweep.Do(s.sweepLeftovers)
 	sn := &Snapshot{store: s}
 	err := s.locked(unix.LOCK_SH, func() (err error) {
 		sn.dir, err = os.MkdirTemp(s.path(activeDir), "")

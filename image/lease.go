@@ -38,6 +38,7 @@ func (s *Store) Lease(ctx context.Context) (*Lease, error) {
 		f.Close()
 		return nil, s.explain("start lease", err)
 	}
+	_, _ = s.cutoff(s.now()) // those of the dead go; where they cannot, a prune tells
 	return &Lease{store: s, file: f}, nil
 }
 

@@ -178,6 +178,14 @@ func TestKilledProcessLetsItsLocksAndLeasesGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlock()
+	next, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files := tree(t, s.path("locks/leases")); len(files) != 1 {
+		t.Errorf("leases are %v, want the next program's alone", files)
+	}
+	next.Release()
 	if _, err := s.Prune(t.Context(), PruneOptions{}); err != nil {
 		t.Fatal(err)
 	}
