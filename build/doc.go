@@ -12,6 +12,11 @@
 // no key: they are functions from State to State. All key recipes stand side
 // by side in key.go.
 //
+// Layers of base images come when a step reads them. Those that the build is
+// certain to need, because a step that reads them has never been recorded or an
+// image that is kept here has them, come, and are unpacked, from the beginning
+// (ahead.go): what is certain depends on the plan and on names of records alone.
+//
 // Between the two every instruction is tried out without files, on a State that
 // is config and variables alone: that finds mistakes before a step runs, and
 // asks the rules of package parser about all that text alone does not tell.

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -75,17 +73,12 @@ func (l *layerBytes) exclusive(name string) (release func()) {
 
 // tree is the merged view of a root filesystem.
 func (l *layerBytes) tree(ctx context.Context, layers []image.Layer) (*layerTree, error) {
-	if err := l.need(ctx, layers); err != nil {
+	tocs, err := l.contents(ctx, layers)
+	if err != nil {
 		return nil, err
 	}
 	name := ""
-	tocs := make([]*layer.TOC, len(layers))
-	for i, ly := range layers {
-		toc, err := l.toc(ctx, layers, i)
-		if err != nil {
-			return nil, err
-		}
-		tocs[i] = toc
+	for _, ly := range layers {
 		name += string(ly.DiffID) + "\n"
 	}
 	defer l.exclusive("tree " + name)()
@@ -101,13 +94,22 @@ func (l *layerBytes) tree(ctx context.Context, layers []image.Layer) (*layerTree
 	return &layerTree{layers: layers, view: view, bytes: l}, nil
 }
 
-// need brings those layers here, several at once, of which nobody knows what
-// they hold.
-func (l *layerBytes) need(ctx context.Context, layers []image.Layer) error {
-	l.mu.Lock()
-	known := maps.Clone(l.tocs)
-	l.mu.Unlock()
-	return l.b.Store.NeedUnknown(ctx, slices.DeleteFunc(slices.Clone(layers), func(ly image.Layer) bool { return known[ly.DiffID] != nil }), l.b.Cache)
+// maxOpened is how many layers are fetched and read, or unpacked, at once.
+const maxOpened = 4
+
+// contents gives the tables of contents of layers. Those that nobody has looked
+// into are read, several at once; what is elsewhere, while it comes.
+func (l *layerBytes) contents(ctx context.Context, layers []image.Layer) ([]*layer.TOC, error) {
+	tocs := make([]*layer.TOC, len(layers))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxOpened)
+	for i := range layers {
+		g.Go(func() (err error) {
+			tocs[i], err = l.toc(ctx, layers, i)
+			return err
+		})
+	}
+	return tocs, g.Wait()
 }
 
 // toc gives the table of contents of layers[i]. That of a layer nobody has
@@ -231,7 +233,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 func (l *layerBytes) snapshots(ctx context.Context, layers []image.Layer) ([]string, error) {
 	names := make([]string, len(layers))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
+	g.SetLimit(maxOpened)
 	for i, ly := range layers {
 		if ly.Content == emptyContent() {
 			continue
@@ -358,7 +360,13 @@ func (l *layerBytes) applyMounted(ctx context.Context, ly image.Layer, sn *execu
 	return l.apply(ctx, ly, fmt.Sprintf("/proc/self/fd/%d", root.Fd()), layer.Merge)
 }
 
+// apply unpacks a layer into a directory. Who wants to know what is in a layer that
+// nobody has looked into waits for it rather than read the layer beside.
 func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f layer.Format) error {
+	_, known := l.b.Cache.GetTOC(ly.DiffID)
+	if !known {
+		defer l.exclusive("toc " + string(ly.DiffID))()
+	}
 	r, err := l.b.Store.LayerTar(ctx, ly)
 	if err != nil {
 		return err
@@ -371,7 +379,7 @@ func (l *layerBytes) apply(ctx context.Context, ly image.Layer, dir string, f la
 	if err := sameDiffID(digests.DiffID, ly.DiffID); err != nil {
 		return err
 	}
-	if _, ok := l.b.Cache.GetTOC(ly.DiffID); ok {
+	if known {
 		return nil
 	}
 	l.keepTOC(ly.DiffID, toc)

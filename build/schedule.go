@@ -24,6 +24,7 @@ func (r *run) schedule(ctx context.Context) ([]*State, error) {
 	r.background = background{group, bctx}
 	stop := context.AfterFunc(bctx, func() { cancel(context.Cause(bctx)) })
 	steps, sctx := errgroup.WithContext(ctx)
+	steps.Go(func() error { return r.ahead(sctx) })
 	q := newQueue(r.graph)
 	for range min(r.jobs(), len(r.graph.Steps)) {
 		steps.Go(func() error { return r.work(sctx, q) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 // TOCs remembers the tables of contents of layers by their diff ids. The build
@@ -71,19 +72,22 @@ func (s *Store) LayerTOC(ctx context.Context, ly Layer, memo TOCs) (*layer.TOC, 
 	return toc, memo.PutTOC(ly.DiffID, toc.Marshal())
 }
 
-// NeedUnknown brings those layers here, several at once, of which nobody knows
-// what they hold.
-func (s *Store) NeedUnknown(ctx context.Context, layers []Layer, memo TOCs) error {
-	var unknown []Layer
-	for _, ly := range layers {
-		if s.there(ly.Descriptor.Digest) {
-			continue
-		}
-		if _, ok := memo.GetTOC(ly.DiffID); !ok {
-			unknown = append(unknown, ly)
-		}
+// maxOpened is how many layers are fetched and read at once.
+const maxOpened = 4
+
+// layerTOCs gives the tables of contents of layers. Layers that are elsewhere are
+// read while they come, several at once.
+func (s *Store) layerTOCs(ctx context.Context, layers []Layer, memo TOCs) ([]*layer.TOC, error) {
+	tocs := make([]*layer.TOC, len(layers))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxOpened)
+	for i, ly := range layers {
+		g.Go(func() (err error) {
+			tocs[i], err = s.LayerTOC(ctx, ly, memo)
+			return err
+		})
 	}
-	return s.NeedLayers(ctx, unknown)
+	return tocs, g.Wait()
 }
 
 // check compares what a layer held with what its image says.
@@ -119,19 +123,11 @@ type File struct {
 
 // Files opens the root file system of these layers, bottom first.
 func (s *Store) Files(ctx context.Context, layers []Layer, memo TOCs) (*Files, error) {
-	f := &Files{store: s, layers: layers}
-	if err := s.NeedUnknown(ctx, layers, memo); err != nil {
+	tocs, err := s.layerTOCs(ctx, layers, memo)
+	if err != nil {
 		return nil, err
 	}
-	for _, ly := range layers {
-		toc, err := s.LayerTOC(ctx, ly, memo)
-		if err != nil {
-			return nil, err
-		}
-		f.tocs = append(f.tocs, toc)
-	}
-	f.tree = layer.NewTree(f.tocs...)
-	return f, nil
+	return &Files{store: s, layers: layers, tocs: tocs, tree: layer.NewTree(tocs...)}, nil
 }
 
 func newFile(path string, n *layer.Node) File {
