@@ -90,6 +90,34 @@ func (p *tape) record(op operation, paths []string) {
 	}
 }
 
+// The ways in which a process ends: a power failure takes something away.
+const (
+	killed    = "kill"
+	bytesLost = "power failure, bytes lost"
+	namesLost = "power failure, names lost"
+)
+
+var crashes = []string{killed, bytesLost, namesLost}
+
+// disk is a disk whose changes the tape counts.
+func (p *tape) disk() disk {
+	return disk{before: p.before, boot: func() string { return "1" }, flush: noFlush}
+}
+
+// diskAfter is the disk that the next process finds.
+func (p *tape) diskAfter(t *testing.T, kind string) disk {
+	boot := "1"
+	switch kind {
+	case bytesLost:
+		p.loseBytes(t)
+		boot = "2"
+	case namesLost:
+		p.loseNames(t)
+		boot = "2"
+	}
+	return disk{boot: func() string { return boot }, flush: noFlush}
+}
+
 // loseBytes is a power failure that kept all names.
 func (p *tape) loseBytes(t *testing.T) {
 	for path := range p.unsynced {
@@ -187,12 +215,19 @@ func savedImage(t *testing.T) string {
 }
 
 func TestCrashAtEveryPointLeavesACleanStore(t *testing.T) {
-	for _, kind := range []string{"kill", "power failure, bytes lost", "power failure, names lost"} {
+	archive := savedImage(t)
+	atEveryPoint(t, crashes, 1, func(t *testing.T, root, kind string, n int) bool { return crash(t, root, archive, kind, n) })
+}
+
+// atEveryPoint has crash stop lives at their changes, one after the other and in
+// each way, until one of them ends before.
+func atEveryPoint(t *testing.T, kinds []string, step int, crash func(t *testing.T, root, kind string, n int) (done bool)) {
+	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			dir, archive := scratch(t), savedImage(t)
-			for n := 1; ; n += shortStep() {
-				if crash(t, filepath.Join(dir, fmt.Sprint(n)), archive, kind, n) {
+			dir := scratch(t)
+			for n := 1; ; n += step * shortStep() {
+				if crash(t, filepath.Join(dir, fmt.Sprint(n)), kind, n) {
 					t.Logf("up to point %d", n-1)
 					return
 				}
@@ -201,13 +236,11 @@ func TestCrashAtEveryPointLeavesACleanStore(t *testing.T) {
 	}
 }
 
-// crash stops one life at its nth change and looks at what is left. It
-// reports whether the life ended before.
+// crash stops one life at its nth change, that of making the store included, and
+// looks at what is left. It reports whether the life ended before.
 func crash(t *testing.T, root, archive, kind string, n int) (done bool) {
 	p := &tape{stopAt: n}
-	boot := "1"
-	d := disk{before: p.before, boot: func() string { return boot }, flush: noFlush}
-	s, err := open(root, d)
+	s, err := open(root, p.disk())
 	if err == nil {
 		_, err = build(t.Context(), s, "old:v1", []byte("layer 0"))
 	}
@@ -221,15 +254,7 @@ func crash(t *testing.T, root, archive, kind string, n int) (done bool) {
 		}
 		return true
 	}
-	switch kind {
-	case "power failure, bytes lost":
-		p.loseBytes(t)
-		boot = "2"
-	case "power failure, names lost":
-		p.loseNames(t)
-		boot = "2"
-	}
-	after, err := open(root, disk{boot: func() string { return boot }, flush: noFlush})
+	after, err := open(root, p.diskAfter(t, kind))
 	if err != nil {
 		t.Fatalf("open after a crash at %d (%s): %v", n, p.stopped, err)
 	}
@@ -242,6 +267,55 @@ func crash(t *testing.T, root, archive, kind string, n int) (done bool) {
 	}
 	mustBeClean(t, after)
 	mustHave(t, after, "loaded:v1")
+	if t.Failed() {
+		t.Fatalf("after a crash at %d (%s)", n, p.stopped)
+	}
+	os.RemoveAll(root)
+	return false
+}
+
+// settledLife is a life in a store that is there already.
+type settledLife struct {
+	settle func(*testing.T, *Store) // is done before changes are counted; nil: nothing
+	live   func(context.Context, *Store) error
+	name   string // what the store has after it
+	// left looks at what a crash has left, and lived at what the life then makes of it; nil: does not.
+	left, lived func(*testing.T, *Store)
+}
+
+// crash stops the life at its nth change, and wants what is left to be whole
+// and good enough to live it again. It reports whether the life ended before.
+func (l settledLife) crash(t *testing.T, root, kind string, n int) (done bool) {
+	p := &tape{}
+	s := openTest(t, root, p.disk())
+	if l.settle != nil {
+		l.settle(t, s)
+	}
+	p.mu.Lock()
+	p.count, p.stopAt = 0, n
+	p.mu.Unlock()
+	err := l.live(t.Context(), s)
+	if p.stopped == "" {
+		if err != nil {
+			t.Fatalf("without a crash: %v", err)
+		}
+		mustBeClean(t, s)
+		mustHave(t, s, l.name)
+		return true
+	}
+	after := openTest(t, root, p.diskAfter(t, kind))
+	mustBeClean(t, after)
+	if l.left != nil {
+		l.left(t, after)
+	}
+	if err := l.live(t.Context(), after); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	mustBeClean(t, after)
+	mustHave(t, after, l.name)
+	if l.lived != nil {
+		l.lived(t, after)
+	}
 	if t.Failed() {
 		t.Fatalf("after a crash at %d (%s)", n, p.stopped)
 	}

@@ -3,9 +3,6 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,56 +49,7 @@ func lifeOfParts(ctx context.Context, s *Store, body []byte) error {
 }
 
 func TestPartsCrashAtEveryPoint(t *testing.T) {
-	for _, kind := range []string{"kill", "power failure, bytes lost", "power failure, names lost"} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			dir := scratch(t)
-			for n := 1; ; n += shortStep() {
-				if crashParts(t, filepath.Join(dir, fmt.Sprint(n)), kind, n) {
-					return
-				}
-			}
-		})
-	}
-}
-
-// crashParts stops a life at its nth change, and wants what is left to be whole
-// and good enough to live it again.
-func crashParts(t *testing.T, root, kind string, n int) (done bool) {
 	body := tarOf(t, file{"hello", strings.Repeat("a layer that is elsewhere ", 20_000)})
-	boot := "1"
-	p := &tape{}
-	s := openTest(t, root, disk{before: p.before, boot: func() string { return boot }, flush: noFlush})
-	p.mu.Lock()
-	p.count, p.stopAt = 0, n
-	p.mu.Unlock()
-	err := lifeOfParts(t.Context(), s, body)
-	if p.stopped == "" {
-		if err != nil {
-			t.Fatalf("without a crash: %v", err)
-		}
-		mustBeClean(t, s)
-		mustHave(t, s, "lazy:v1")
-		return true
-	}
-	switch kind {
-	case "power failure, bytes lost":
-		p.loseBytes(t)
-		boot = "2"
-	case "power failure, names lost":
-		p.loseNames(t)
-		boot = "2"
-	}
-	after := openTest(t, root, disk{boot: func() string { return boot }, flush: noFlush})
-	mustBeClean(t, after)
-	if err := lifeOfParts(t.Context(), after, body); err != nil {
-		t.Errorf("the same again: %v", err)
-	}
-	mustBeClean(t, after)
-	mustHave(t, after, "lazy:v1")
-	if t.Failed() {
-		t.Fatalf("after a crash at %d (%s)", n, p.stopped)
-	}
-	os.RemoveAll(root)
-	return false
+	l := settledLife{name: "lazy:v1", live: func(ctx context.Context, s *Store) error { return lifeOfParts(ctx, s, body) }}
+	atEveryPoint(t, crashes, 1, l.crash)
 }

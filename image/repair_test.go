@@ -51,24 +51,12 @@ func wound(ctx context.Context, s *Store) error {
 // A repair that is killed, or fails, anywhere leaves a store that another repair
 // mends, and loses no good blob.
 func TestRepairCutAtEveryPoint(t *testing.T) {
-	for _, kind := range []string{"kill", "power failure, names lost", "failure"} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			dir := scratch(t)
-			for n := 1; ; n += shortStep() {
-				if cutRepair(t, filepath.Join(dir, fmt.Sprint(n)), kind, n) {
-					t.Logf("up to point %d", n-1)
-					return
-				}
-			}
-		})
-	}
+	atEveryPoint(t, []string{killed, namesLost, "failure"}, 1, cutRepair)
 }
 
 func cutRepair(t *testing.T, root, kind string, n int) (done bool) {
-	boot := "1"
 	p := &tape{once: kind == "failure"}
-	s := openTest(t, root, disk{before: p.before, boot: func() string { return boot }, flush: noFlush})
+	s := openTest(t, root, p.disk())
 	if _, err := build(t.Context(), s, "old:v1", []byte("layer 0")); err != nil {
 		t.Fatal(err)
 	}
@@ -89,11 +77,7 @@ func cutRepair(t *testing.T, root, kind string, n int) (done bool) {
 			t.Fatalf("without a cut: %v", err)
 		}
 	}
-	if kind == "power failure, names lost" {
-		p.loseNames(t)
-		boot = "2"
-	}
-	after := openTest(t, root, disk{boot: func() string { return boot }, flush: noFlush})
+	after := openTest(t, root, p.diskAfter(t, kind))
 	faults, err = after.Fsck(t.Context(), FsckOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -94,65 +92,25 @@ func liveWithLayer(ctx context.Context, s *Store, name string) error {
 }
 
 func TestVerbsCrashAtEveryPoint(t *testing.T) {
-	for _, kind := range []string{"kill", "power failure, bytes lost", "power failure, names lost"} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			dir := scratch(t)
-			for n := 1; ; n += 6 * shortStep() {
-				if crashVerbs(t, filepath.Join(dir, fmt.Sprint(n)), kind, n) {
-					return
-				}
+	l := settledLife{
+		settle: func(t *testing.T, s *Store) {
+			if _, err := build(t.Context(), s, "old:v1", []byte("layer 0")); err != nil {
+				t.Fatal(err)
 			}
-		})
+		},
+		live: lifeOfVerbs,
+		name: "multi:v1",
+		left: func(t *testing.T, s *Store) {
+			mustHave(t, s, "old:v1")
+			if _, err := s.List(t.Context(), ListOptions{Unnamed: true}); err != nil {
+				t.Errorf("list: %v", err)
+			}
+		},
+		lived: func(t *testing.T, s *Store) {
+			if list, err := s.Layers(t.Context()); err != nil || len(list) == 0 {
+				t.Errorf("layers: %v, %v", list, err)
+			}
+		},
 	}
-}
-
-// crashVerbs stops a life at its nth change, and wants what is left to be whole
-// and good enough to live it again.
-func crashVerbs(t *testing.T, root, kind string, n int) (done bool) {
-	boot := "1"
-	p := &tape{}
-	s := openTest(t, root, disk{before: p.before, boot: func() string { return boot }, flush: noFlush})
-	if _, err := build(t.Context(), s, "old:v1", []byte("layer 0")); err != nil {
-		t.Fatal(err)
-	}
-	p.mu.Lock()
-	p.count, p.stopAt = 0, n
-	p.mu.Unlock()
-	err := lifeOfVerbs(t.Context(), s)
-	if p.stopped == "" {
-		if err != nil {
-			t.Fatalf("without a crash: %v", err)
-		}
-		mustBeClean(t, s)
-		mustHave(t, s, "multi:v1")
-		return true
-	}
-	switch kind {
-	case "power failure, bytes lost":
-		p.loseBytes(t)
-		boot = "2"
-	case "power failure, names lost":
-		p.loseNames(t)
-		boot = "2"
-	}
-	after := openTest(t, root, disk{boot: func() string { return boot }, flush: noFlush})
-	mustBeClean(t, after)
-	mustHave(t, after, "old:v1")
-	if _, err := after.List(t.Context(), ListOptions{Unnamed: true}); err != nil {
-		t.Errorf("list: %v", err)
-	}
-	if err := lifeOfVerbs(t.Context(), after); err != nil {
-		t.Errorf("the same again: %v", err)
-	}
-	mustBeClean(t, after)
-	mustHave(t, after, "multi:v1")
-	if list, err := after.Layers(t.Context()); err != nil || len(list) == 0 {
-		t.Errorf("layers: %v, %v", list, err)
-	}
-	if t.Failed() {
-		t.Fatalf("after a crash at %d (%s)", n, p.stopped)
-	}
-	os.RemoveAll(root)
-	return false
+	atEveryPoint(t, crashes, 6, l.crash)
 }
