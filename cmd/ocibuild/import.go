@@ -78,11 +78,7 @@ func (c *importCommand) Run(ctx context.Context, s *session) error {
 	if c.source != "-" && err != nil {
 		return &contextError{msg: c.source, err: err}
 	}
-	st, err := s.store()
-	if err != nil {
-		return err
-	}
-	lease, err := st.Lease(ctx)
+	st, lease, err := s.leasedStore(ctx)
 	if err != nil {
 		return err
 	}

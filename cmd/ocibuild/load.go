@@ -55,11 +55,7 @@ func (c *loadCommand) Run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer in.Close()
-	st, err := s.store()
-	if err != nil {
-		return err
-	}
-	lease, err := st.Lease(ctx)
+	st, lease, err := s.leasedStore(ctx)
 	if err != nil {
 		return err
 	}

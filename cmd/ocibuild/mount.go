@@ -81,11 +81,7 @@ func (c *mountCommand) Run(ctx context.Context, s *session) error {
 		}
 	}
 	s.level = executor.LevelRoot // a mount that stays is the machine's own
-	st, err := s.store()
-	if err != nil {
-		return err
-	}
-	lease, err := st.Lease(ctx)
+	_, lease, err := s.leasedStore(ctx)
 	if err != nil {
 		return err
 	}

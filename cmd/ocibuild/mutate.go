@@ -93,11 +93,7 @@ func (c *mutateCommand) Run(ctx context.Context, s *session) error {
 func makeCopy(ctx context.Context, s *session, name string, want *ocispec.Platform, refs []image.Ref,
 	change func(*image.Store, ocispec.Descriptor) (ocispec.Descriptor, error),
 ) error {
-	st, err := s.store()
-	if err != nil {
-		return err
-	}
-	lease, err := st.Lease(ctx)
+	st, lease, err := s.leasedStore(ctx)
 	if err != nil {
 		return err
 	}

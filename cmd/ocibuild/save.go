@@ -75,11 +75,7 @@ func checkOutput(s *stdio, path string) error {
 }
 
 func (c *saveCommand) Run(ctx context.Context, s *session) error {
-	st, err := s.store()
-	if err != nil {
-		return err
-	}
-	lease, err := st.Lease(ctx)
+	st, lease, err := s.leasedStore(ctx)
 	if err != nil {
 		return err
 	}

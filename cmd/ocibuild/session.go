@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -88,6 +89,17 @@ func (s *session) store() (*image.Store, error) {
 		err = s.onOpen()
 	}
 	return st, err
+}
+
+// leasedStore opens the store with a lease: what the verb makes or reads stays until
+// it releases that.
+func (s *session) leasedStore(ctx context.Context) (*image.Store, *image.Lease, error) {
+	st, err := s.store()
+	if err != nil {
+		return nil, nil, err
+	}
+	lease, err := st.Lease(ctx)
+	return st, lease, err
 }
 
 // openError makes every failure to open the store a storeError.
