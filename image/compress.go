@@ -26,9 +26,6 @@ type Compression struct {
 	Force bool
 }
 
-// DefaultCompression is what every registry and every runtime understands.
-func DefaultCompression() Compression { return Compression{Algorithm: layer.Gzip} }
-
 // Check says what is wrong with a compression.
 func (c Compression) Check() error { return layer.CheckLevel(c.Algorithm, c.Level) }
 

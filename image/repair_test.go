@@ -42,7 +42,7 @@ func wound(ctx context.Context, s *Store) error {
 			return err
 		}
 	}
-	if _, err := s.Portable(ctx, entries[1], DefaultCompression()); err != nil {
+	if _, err := s.Portable(ctx, entries[1], testGzip()); err != nil {
 		return err
 	}
 	return os.Truncate(s.blobPath(l.Descriptor.Digest), 100)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ocibuild/ocibuild/image"
+	"github.com/ocibuild/ocibuild/image/layer"
 	"github.com/ocibuild/ocibuild/registry"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -243,7 +244,7 @@ func (r *benchRegistry) stored(layers int, size int64) (root string) {
 	}
 	if err == nil {
 		// The compressed layers are what the bare upload sends.
-		desc, err = st.Portable(r.b.Context(), desc, image.DefaultCompression())
+		desc, err = st.Portable(r.b.Context(), desc, image.Compression{Algorithm: layer.Gzip})
 	}
 	if err == nil {
 		var list []image.Layer

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -158,4 +159,23 @@ func TestReferenceInReadme(t *testing.T) {
 			t.Errorf("the README lacks the rule %s", r.Name)
 		}
 	}
+}
+
+// referenceTable is the list of instructions and flags as the README has it.
+func referenceTable() string {
+	var b strings.Builder
+	b.WriteString("| instruction | does | flags |\n|---|---|---|\n")
+	for _, in := range dockerfileReference {
+		var flags []string
+		for _, f := range in.flags {
+			if f.name != "mount" {
+				flags = append(flags, "`--"+f.name+"`")
+			}
+		}
+		for _, m := range in.mounts {
+			flags = append(flags, "`--mount=type="+m.name+"`")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", in.keyword, in.short, strings.Join(flags, " "))
+	}
+	return strings.ReplaceAll(b.String(), "|  |", "| |")
 }

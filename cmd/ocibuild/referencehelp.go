@@ -152,22 +152,3 @@ func writeRule(b *strings.Builder, r parser.Rule) {
 	}
 	fmt.Fprintf(b, "  %s\n      %s\n", r.Name, wrap(text, 74, "      "))
 }
-
-// referenceTable is the list of instructions and flags as the README has it.
-func referenceTable() string {
-	var b strings.Builder
-	b.WriteString("| instruction | does | flags |\n|---|---|---|\n")
-	for _, in := range dockerfileReference {
-		var flags []string
-		for _, f := range in.flags {
-			if f.name != "mount" {
-				flags = append(flags, "`--"+f.name+"`")
-			}
-		}
-		for _, m := range in.mounts {
-			flags = append(flags, "`--mount=type="+m.name+"`")
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", in.keyword, in.short, strings.Join(flags, " "))
-	}
-	return strings.ReplaceAll(b.String(), "|  |", "| |")
-}

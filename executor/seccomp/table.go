@@ -86,13 +86,3 @@ func (a arch) numbers() map[string]uint32 {
 	}
 	return out
 }
-
-// Known reports whether any architecture has a system call of that name.
-func Known(name string) bool {
-	for _, s := range table() {
-		if s.name == name {
-			return true
-		}
-	}
-	return false
-}
