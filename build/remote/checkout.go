@@ -87,6 +87,9 @@ func (t *Tree) makeFrom(ctx context.Context, repo, at place, report Report) erro
 	if err := os.MkdirAll(at.path, 0o700); err != nil {
 		return err
 	}
+	if err := writeSum(ctx, at, files); err != nil {
+		return err
+	}
 	return os.Rename(files, filepath.Join(at.path, filesDir))
 }
 

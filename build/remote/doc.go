@@ -36,6 +36,7 @@
 //	<dir>/http/<hex>/part-*        what has arrived of content that is not complete
 //	<dir>/repositories/<hex>/      a bare git repository; hex is the SHA-256 of its URL and its kind of object names
 //	<dir>/trees/<hex>/files/       a checkout; hex is the SHA-256 of its identity
+//	<dir>/trees/<hex>/sum          the digest of its files, for Check
 //	<dir>/work/<random>/           a checkout in the making, flocked by the process that makes it
 //	<dir>/known_hosts              the keys of hosts that ssh has met
 //

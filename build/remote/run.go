@@ -54,8 +54,8 @@ var settings = []string{
 
 // gitError is a git that has failed.
 type gitError struct {
-	err    error
-	stderr string
+	err            error
+	stdout, stderr string
 	// local says that it had nothing to do with a server.
 	local bool
 }
@@ -117,7 +117,7 @@ func (c *Client) run(ctx context.Context, r command) (string, error) {
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		return "", &gitError{err: err, stderr: stderr.String(), local: r.remote == nil}
+		return "", &gitError{err: err, stdout: stdout.String(), stderr: stderr.String(), local: r.remote == nil}
 	}
 	return stdout.String(), nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ocibuild/ocibuild/build/remote"
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/image/layer"
@@ -23,15 +24,19 @@ const (
 	FaultRecord   image.FaultKind = "record"   // what a step gave
 	FaultCache    image.FaultKind = "cache"    // any other file of the cache
 	FaultSnapshot image.FaultKind = "snapshot" // an unpacked layer
+	FaultFetched  image.FaultKind = "fetched"  // what came from a URL or a repository
 )
 
 // Fsck reads the whole store: what image.Store.Fsck does, every file of the cache,
-// and every unpacked layer that the store has the tars of. It may run beside
+// every unpacked layer that the store has the tars of, and what builds have fetched. It may run beside
 // everything else, and marks nothing as used. The error is about the check itself,
 // not about what it found.
 func (s Space) Fsck(ctx context.Context) ([]image.Fault, error) {
 	f := fsck{Space: s, holds: make(map[string][]digest.Digest), trees: make(map[digest.Digest][]tree), tocs: make(map[digest.Digest]*layer.TOC)}
 	if err := f.cache(ctx); err != nil {
+		return nil, err
+	}
+	if err := f.fetched(ctx); err != nil {
 		return nil, err
 	}
 	if err := f.findTrees(); err != nil {
@@ -91,6 +96,16 @@ func (f *fsck) cache(ctx context.Context) error {
 					f.holds[path] = append(f.holds[path], b.Digest)
 				}
 			}
+		}
+	})
+}
+
+// fetched checks what came from URLs and repositories.
+func (f *fsck) fetched(ctx context.Context) error {
+	o := remote.Options{Dir: f.path(RemoteDir), Locks: f.Images, Env: os.LookupEnv}
+	return remote.Check(ctx, o, func(k remote.Kept, err error) {
+		if err != nil {
+			f.fault(image.Fault{Kind: FaultFetched, Path: filepath.Join(RemoteDir, k.Path), Err: err})
 		}
 	})
 }

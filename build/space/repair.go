@@ -2,18 +2,20 @@ package space
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/ocibuild/ocibuild/build/remote"
 	"github.com/ocibuild/ocibuild/cache"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/opencontainers/go-digest"
 )
 
 // Repair does something about what Fsck has found: image.Store.Repair, and what the
-// cache and the unpacked layers have is dropped, for it comes again when a build
-// needs it. An unpacked layer that is mounted, or that a running build may use, is
+// cache, the unpacked layers and what was fetched have is dropped, for it comes again
+// when a build needs it. An unpacked layer that is mounted, or that a running build may use, is
 // left.
 func (s Space) Repair(ctx context.Context, faults []image.Fault) ([]image.Repaired, error) {
 	var mine []image.Fault
@@ -25,7 +27,7 @@ func (s Space) Repair(ctx context.Context, faults []image.Fault) ([]image.Repair
 				rebuildable = append(rebuildable, f.Digest)
 			}
 			mine = append(mine, f)
-		case FaultCache, FaultSnapshot:
+		case FaultCache, FaultSnapshot, FaultFetched:
 			mine = append(mine, f)
 		}
 	}
@@ -47,7 +49,38 @@ func (s Space) dropDamaged(ctx context.Context, faults []image.Fault) ([]image.R
 	if err != nil {
 		return nil, err
 	}
+	gone, err := s.dropTrees(ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	var done []image.Repaired
+	for _, f := range faults {
+		r := image.Repaired{Fault: f, Action: image.Dropped}
+		left := f.Kind == FaultSnapshot && !slices.Contains(gone, f.Path) || f.Kind == FaultFetched && s.there(f.Path)
+		if left {
+			r.Action, r.Note = image.Left, "it is mounted, or a running build may use it: repair again later"
+		}
+		done = append(done, r)
+	}
+	return done, nil
+}
+
+// there reports whether the store has something at a path.
+func (s Space) there(path string) bool {
+	_, err := os.Lstat(s.path(path))
+	return err == nil
+}
+
+// dropTrees drops unpacked layers and what was fetched, if nothing that runs may use
+// them, and gives the paths of the layers.
+func (s Space) dropTrees(ctx context.Context, wanted func(path string, kinds ...image.FaultKind) bool) ([]string, error) {
 	inUse, err := s.Images.InUseSince()
+	if err != nil {
+		return nil, err
+	}
+	_, err = remote.Prune(ctx, s.path(RemoteDir), s.Images, func(k remote.Kept) bool {
+		return wanted(filepath.Join(RemoteDir, k.Path), FaultFetched) && k.Used.Before(inUse)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -64,13 +97,5 @@ func (s Space) dropDamaged(ctx context.Context, faults []image.Fault) ([]image.R
 			return nil, err
 		}
 	}
-	var done []image.Repaired
-	for _, f := range faults {
-		r := image.Repaired{Fault: f, Action: image.Dropped}
-		if f.Kind == FaultSnapshot && !slices.Contains(gone, f.Path) {
-			r.Action, r.Note = image.Left, "it is mounted, or a running build may use it: repair again later"
-		}
-		done = append(done, r)
-	}
-	return done, nil
+	return gone, nil
 }

@@ -15,7 +15,7 @@ func fsckDescription() *command {
 	return &command{
 		name: "fsck", short: "check the store, and repair it",
 		long: "Reads everything in the store: blobs are compared with their digests, layers with what their images say of them, records of " +
-			"the build cache, unpacked layers and whatever else is remembered with what they are about, and every name is followed to " +
+			"the build cache, unpacked layers, what builds have fetched from URLs and repositories and whatever else is remembered with what they are about, and every name is followed to " +
 			"the blobs it needs. Prints a line for each fault, or that the store is clean. Changes nothing without --repair.\n" +
 			"\n" +
 			"--repair drops what a later build or list makes again, and moves all else that is damaged into a directory in quarantine/. " +
@@ -25,7 +25,7 @@ func fsckDescription() *command {
 			"An image whose layers are good and not those that it says is no damage: it is told, and left. `ocibuild verify` checks all else " +
 			"that an image claims.\n" +
 			"\n" +
-			"The kinds of faults are layout, table, blob, image, memo, record, cache and snapshot.",
+			"The kinds of faults are layout, table, blob, image, memo, record, cache, snapshot and fetched.",
 		examples: []example{
 			{"ocibuild fsck", ""},
 			{"ocibuild fsck --repair", "then pull, load or build again what was quarantined"},
