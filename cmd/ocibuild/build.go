@@ -86,7 +86,7 @@ func buildDescription() *command {
 	}
 }
 
-func (c *buildCommand) Flags(fs *pflag.FlagSet) {
+func (c *buildCommand) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.tagTexts, "tag", "t", nil, "give the image this `NAME[:TAG]` (may be repeated)")
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`, a file or URL; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
@@ -121,7 +121,7 @@ func (c *buildCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *buildCommand) Check(s *stdio, args []string) error {
+func (c *buildCommand) accept(s *stdio, args []string) error {
 	if err := c.checkContext(s, args); err != nil {
 		return err
 	}
@@ -372,7 +372,7 @@ func keyValues(flag string, texts []string) (map[string]string, error) {
 	return out, nil
 }
 
-func (c *buildCommand) Run(ctx context.Context, s *session) error {
+func (c *buildCommand) run(ctx context.Context, s *session) error {
 	if c.call.method != callBuild {
 		return c.answer(ctx, s)
 	}

@@ -29,11 +29,11 @@ func catDescription() *command {
 	}
 }
 
-func (c *catCommand) Flags(fs *pflag.FlagSet) {
+func (c *catCommand) flags(fs *pflag.FlagSet) {
 	c.platform.declare(fs, "read the image for this `OS/ARCH[/VARIANT]`")
 }
 
-func (c *catCommand) Check(_ *stdio, args []string) error {
+func (c *catCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "an IMAGE:PATH"); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (c *catCommand) Check(_ *stdio, args []string) error {
 	return c.platform.check()
 }
 
-func (c *catCommand) Run(ctx context.Context, s *session) error {
+func (c *catCommand) run(ctx context.Context, s *session) error {
 	for _, arg := range c.args {
 		if err := c.print(ctx, s, arg); err != nil {
 			return err

@@ -13,13 +13,13 @@ import (
 
 // verb is what a command does, in three phases.
 type verb interface {
-	// Flags declares the verb's flags.
-	Flags(fs *pflag.FlagSet)
-	// Check looks at the flags and the arguments. It must not write anything
+	// flags declares the verb's flags.
+	flags(fs *pflag.FlagSet)
+	// accept looks at the flags and the arguments. It must not write anything
 	// and must not need a store.
-	Check(io *stdio, args []string) error
-	// Run does the work.
-	Run(ctx context.Context, s *session) error
+	accept(io *stdio, args []string) error
+	// run does the work.
+	run(ctx context.Context, s *session) error
 }
 
 // command describes a verb.
@@ -90,7 +90,7 @@ func parse(args []string, io *stdio) (*invocation, error) {
 		return nil, flagError(cmd, fs, err)
 	}
 	inv.args = fs.Args()
-	return inv, inv.verb.Check(io, inv.args)
+	return inv, inv.verb.accept(io, inv.args)
 }
 
 // leadingRoot takes --root from before the verb.
@@ -206,7 +206,7 @@ func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
 	fs.SortFlags = true
 	fs.Usage = func() {}
-	v.Flags(fs)
+	v.flags(fs)
 	if cmd.enters {
 		fs.StringVar(&g.isolation, "isolation", "", "run steps at this `LEVEL`: auto, root, rootless, rootless-single, chroot or none (default $OCIBUILD_ISOLATION, or auto)")
 	}

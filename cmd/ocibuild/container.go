@@ -62,7 +62,7 @@ func containerDescription() *command {
 	}
 }
 
-func (c *containerCommand) Flags(fs *pflag.FlagSet) {
+func (c *containerCommand) flags(fs *pflag.FlagSet) {
 	fs.SetInterspersed(false)
 	fs.StringArrayVarP(&c.envTexts, "env", "e", nil, "set a variable, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.envFiles, "env-file", nil, "set the variables that this `FILE` lists, one a line (may be repeated)")
@@ -87,7 +87,7 @@ func (c *containerCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *containerCommand) Check(s *stdio, args []string) error {
+func (c *containerCommand) accept(s *stdio, args []string) error {
 	if len(args) == 0 {
 		return &usageError{msg: "one IMAGE is missing", hint: "`ocibuild images` lists what is there"}
 	}
@@ -225,7 +225,7 @@ func parseVolume(text string) (specs.Mount, error) {
 	return m, nil
 }
 
-func (c *containerCommand) Run(ctx context.Context, s *session) error {
+func (c *containerCommand) run(ctx context.Context, s *session) error {
 	show := newDisplay("plain", s.stdio)
 	b, err := s.builder(show, c.insecure, 0)
 	if err != nil {

@@ -35,7 +35,7 @@ func copyDescription() *command {
 	}
 }
 
-func (c *copyCommand) Flags(fs *pflag.FlagSet) {
+func (c *copyCommand) flags(fs *pflag.FlagSet) {
 	c.platforms.declare(fs, "copy the image for this `OS/ARCH[/VARIANT]`, not those for all platforms")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "copy all tags of the repository")
 	fs.BoolVar(&c.referrers, "referrers", false, "copy the artifacts that are about the image too: signatures, bills of materials and the like")
@@ -43,7 +43,7 @@ func (c *copyCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *copyCommand) Check(_ *stdio, args []string) error {
+func (c *copyCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 2, 2, "SOURCE and DEST"); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (c *copyCommand) Check(_ *stdio, args []string) error {
 	return c.platforms.check()
 }
 
-func (c *copyCommand) Run(ctx context.Context, s *session) error {
+func (c *copyCommand) run(ctx context.Context, s *session) error {
 	show := newDisplay(c.show.mode, s.stdio)
 	client := s.client(c.insecure, show)
 	pairs, err := c.pairs(ctx, client)

@@ -41,13 +41,13 @@ func dfDescription() *command {
 	}
 }
 
-func (c *dfCommand) Flags(fs *pflag.FlagSet) {
+func (c *dfCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "list everything one by one")
 	fs.StringVar(&c.why, "why", "", "tell what holds this `DIGEST|IMAGE`")
 	c.declare(fs)
 }
 
-func (c *dfCommand) Check(_ *stdio, args []string) error {
+func (c *dfCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 0, "no arguments"); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *dfCommand) Check(_ *stdio, args []string) error {
 	return c.parse()
 }
 
-func (c *dfCommand) Run(ctx context.Context, s *session) error {
+func (c *dfCommand) run(ctx context.Context, s *session) error {
 	sp, err := s.space()
 	if err != nil {
 		return err

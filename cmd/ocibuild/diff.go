@@ -32,7 +32,7 @@ func diffDescription() *command {
 	}
 }
 
-func (c *diffCommand) Flags(fs *pflag.FlagSet) {
+func (c *diffCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.times, "times", false, "count another modification time as a change")
 	fs.BoolVar(&c.exitCode, "exit-code", false, "exit with 1 when the images differ")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print the paths only")
@@ -40,7 +40,7 @@ func (c *diffCommand) Flags(fs *pflag.FlagSet) {
 	c.declare(fs)
 }
 
-func (c *diffCommand) Check(_ *stdio, args []string) error {
+func (c *diffCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 2, 2, "an OLD and a NEW image"); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func newDiffLine(c image.Change) diffLine {
 	return l
 }
 
-func (c *diffCommand) Run(ctx context.Context, s *session) error {
+func (c *diffCommand) run(ctx context.Context, s *session) error {
 	old, err := c.open(ctx, s, c.old)
 	if err != nil {
 		return err

@@ -3,8 +3,8 @@
 //
 // Each verb has a file of its own and is described by a command value in the
 // table of commands.go: its words for help, its rights, and a verb that works
-// in three phases. Flags declares flags; Check looks at flags and arguments and
-// touches nothing; Run gets a session, which opens the store on first use. So
+// in three phases. flags declares flags; accept looks at flags and arguments and
+// touches nothing; run gets a session, which opens the store on first use. So
 // wrong arguments never create a store, and help and version need none.
 //
 // Verbs read and write through the session's stdio only: results on standard

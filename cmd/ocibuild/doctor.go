@@ -26,11 +26,11 @@ func doctorDescription() *command {
 	}
 }
 
-func (c *doctorCommand) Flags(fs *pflag.FlagSet) {
+func (c *doctorCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.json, "json", false, "print JSON")
 }
 
-func (c *doctorCommand) Check(_ *stdio, args []string) error {
+func (c *doctorCommand) accept(_ *stdio, args []string) error {
 	return count(args, 0, 0, "no arguments")
 }
 
@@ -41,7 +41,7 @@ type diagnosis struct {
 	Levels []executor.Finding `json:"levels"` // the best one first
 }
 
-func (c *doctorCommand) Run(_ context.Context, s *session) error {
+func (c *doctorCommand) run(_ context.Context, s *session) error {
 	store, err := s.root()
 	if err != nil {
 		return err

@@ -26,11 +26,11 @@ func existsDescription() *command {
 	}
 }
 
-func (c *existsCommand) Flags(fs *pflag.FlagSet) {
+func (c *existsCommand) flags(fs *pflag.FlagSet) {
 	c.platform.declare(fs, "ask for the image for this `OS/ARCH[/VARIANT]`")
 }
 
-func (c *existsCommand) Check(_ *stdio, args []string) error {
+func (c *existsCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (c *existsCommand) Check(_ *stdio, args []string) error {
 // looksLikeID reports whether a word that is no name can be an image id.
 func looksLikeID(word string) bool { return len(word) == 64 }
 
-func (c *existsCommand) Run(ctx context.Context, s *session) error {
+func (c *existsCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -25,12 +25,12 @@ func exportDescription() *command {
 	}
 }
 
-func (c *exportCommand) Flags(fs *pflag.FlagSet) {
+func (c *exportCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
 	c.platform.declare(fs, "write the image for this `OS/ARCH[/VARIANT]`")
 }
 
-func (c *exportCommand) Check(s *stdio, args []string) error {
+func (c *exportCommand) accept(s *stdio, args []string) error {
 	if err := count(args, 1, 1, "one IMAGE"); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c *exportCommand) Check(s *stdio, args []string) error {
 	return checkOutput(s, c.output)
 }
 
-func (c *exportCommand) Run(ctx context.Context, s *session) error {
+func (c *exportCommand) run(ctx context.Context, s *session) error {
 	img, err := selectImage(ctx, s, c.name, c.platform.want)
 	if err != nil {
 		return err

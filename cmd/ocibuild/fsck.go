@@ -36,14 +36,14 @@ func fsckDescription() *command {
 	}
 }
 
-func (c *fsckCommand) Flags(fs *pflag.FlagSet) {
+func (c *fsckCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.repair, "repair", false, "drop or move away what is damaged")
 	fs.BoolVar(&c.json, "json", false, "print a JSON object for each fault, and nothing for none")
 }
 
-func (c *fsckCommand) Check(_ *stdio, args []string) error { return count(args, 0, 0, "no arguments") }
+func (c *fsckCommand) accept(_ *stdio, args []string) error { return count(args, 0, 0, "no arguments") }
 
-func (c *fsckCommand) Run(ctx context.Context, s *session) error {
+func (c *fsckCommand) run(ctx context.Context, s *session) error {
 	s.mendable = true
 	sp, err := s.space()
 	if err != nil {

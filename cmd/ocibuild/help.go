@@ -38,9 +38,9 @@ func helpDescription() *command {
 	}
 }
 
-func (h *helpCommand) Flags(*pflag.FlagSet) {}
+func (h *helpCommand) flags(*pflag.FlagSet) {}
 
-func (h *helpCommand) Check(_ *stdio, args []string) error {
+func (h *helpCommand) accept(_ *stdio, args []string) error {
 	if len(args) == 0 {
 		h.write = writeOverview
 		return nil
@@ -100,7 +100,7 @@ func unknownTopic(topic string) error {
 	return &usageError{msg: msg, hint: "`ocibuild help` lists the verbs, `ocibuild help dockerfile` the instructions"}
 }
 
-func (h *helpCommand) Run(_ context.Context, s *session) error { return h.write(s.out) }
+func (h *helpCommand) run(_ context.Context, s *session) error { return h.write(s.out) }
 
 // writeOverview prints what ocibuild is and its verbs.
 func writeOverview(w io.Writer) error {

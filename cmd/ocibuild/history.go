@@ -39,7 +39,7 @@ func historyDescription() *command {
 	}
 }
 
-func (c *historyCommand) Flags(fs *pflag.FlagSet) {
+func (c *historyCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print the image ids only")
 	fs.BoolVar(&c.noTrunc, "no-trunc", false, "print whole ids and instructions")
 	fs.BoolVarP(&c.human, "human", "H", true, "print sizes and times for people; --human=false prints bytes and RFC 3339")
@@ -47,7 +47,7 @@ func (c *historyCommand) Flags(fs *pflag.FlagSet) {
 	c.declare(fs)
 }
 
-func (c *historyCommand) Check(_ *stdio, args []string) error {
+func (c *historyCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one IMAGE"); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ type historyLine struct {
 	Layer        digest.Digest
 }
 
-func (c *historyCommand) Run(ctx context.Context, s *session) error {
+func (c *historyCommand) run(ctx context.Context, s *session) error {
 	img, err := selectImage(ctx, s, c.name, c.platform.want)
 	if err != nil {
 		return err

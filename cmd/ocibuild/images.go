@@ -41,7 +41,7 @@ func imagesDescription() *command {
 	}
 }
 
-func (c *imagesCommand) Flags(fs *pflag.FlagSet) {
+func (c *imagesCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.all, "all", "a", false, "list images without a name too")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print the image ids only")
 	fs.BoolVar(&c.noTrunc, "no-trunc", false, "print whole ids")
@@ -51,7 +51,7 @@ func (c *imagesCommand) Flags(fs *pflag.FlagSet) {
 	c.declare(fs)
 }
 
-func (c *imagesCommand) Check(_ *stdio, args []string) error {
+func (c *imagesCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 1, "at most one REPOSITORY"); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (c *imagesCommand) Check(_ *stdio, args []string) error {
 	return nil
 }
 
-func (c *imagesCommand) Run(ctx context.Context, s *session) error {
+func (c *imagesCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -42,13 +42,13 @@ func importDescription() *command {
 	}
 }
 
-func (c *importCommand) Flags(fs *pflag.FlagSet) {
+func (c *importCommand) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.changeTexts, "change", "c", nil, "apply this Dockerfile `INSTRUCTION` to the image (may be repeated)")
 	fs.StringVarP(&c.message, "message", "m", "", "say this `TEXT` in the image's history")
 	c.platform.declare(fs, "make the image for this `OS/ARCH[/VARIANT]` (default: this machine's)")
 }
 
-func (c *importCommand) Check(s *stdio, args []string) error {
+func (c *importCommand) accept(s *stdio, args []string) error {
 	if err := count(args, 1, 2, "a FILE, DIR or -, and perhaps a NAME"); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *importCommand) Check(s *stdio, args []string) error {
 	return err
 }
 
-func (c *importCommand) Run(ctx context.Context, s *session) error {
+func (c *importCommand) run(ctx context.Context, s *session) error {
 	info, err := os.Stat(c.source)
 	isDir := c.source != "-" && err == nil && info.IsDir()
 	if c.source != "-" && err != nil {

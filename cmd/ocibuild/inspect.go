@@ -37,7 +37,7 @@ func inspectDescription() *command {
 	}
 }
 
-func (c *inspectCommand) Flags(fs *pflag.FlagSet) {
+func (c *inspectCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.format, "format", "f", "", "print this Go `TEMPLATE` for each image, or json")
 	c.platform.declare(fs, "describe the image for this `OS/ARCH[/VARIANT]`")
 	c.all.declare(fs, "describe every image in the store that the index has, one after the other")
@@ -45,7 +45,7 @@ func (c *inspectCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.config, "config", false, "with --raw: print the image's config")
 }
 
-func (c *inspectCommand) Check(_ *stdio, args []string) error {
+func (c *inspectCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (c *inspectCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *inspectCommand) Run(ctx context.Context, s *session) error {
+func (c *inspectCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -47,9 +47,9 @@ func layerCreateDescription() *command {
 	}
 }
 
-func (c *layerCreateCommand) Flags(fs *pflag.FlagSet) { c.declare(fs) }
+func (c *layerCreateCommand) flags(fs *pflag.FlagSet) { c.declare(fs) }
 
-func (c *layerCreateCommand) Check(_ *stdio, args []string) error {
+func (c *layerCreateCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one DIR"); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *layerCreateCommand) Check(_ *stdio, args []string) error {
 	return c.check()
 }
 
-func (c *layerCreateCommand) Run(ctx context.Context, s *session) error {
+func (c *layerCreateCommand) run(ctx context.Context, s *session) error {
 	info, err := os.Stat(c.dir)
 	if err != nil {
 		return &contextError{msg: c.dir, err: err}
@@ -101,11 +101,11 @@ func layerKeepDescription() *command {
 	}
 }
 
-func (c *layerKeepCommand) Flags(fs *pflag.FlagSet) {
+func (c *layerKeepCommand) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&c.labelTexts, "label", nil, "say this of it, `KEY=VALUE` (may be repeated)")
 }
 
-func (c *layerKeepCommand) Check(_ *stdio, args []string) error {
+func (c *layerKeepCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one LAYER"); err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (c *layerKeepCommand) Check(_ *stdio, args []string) error {
 	return c.check()
 }
 
-func (c *layerKeepCommand) Run(ctx context.Context, s *session) error {
+func (c *layerKeepCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

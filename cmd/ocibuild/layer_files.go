@@ -35,12 +35,12 @@ func layerExportDescription() *command {
 	}
 }
 
-func (c *layerExportCommand) Flags(fs *pflag.FlagSet) {
+func (c *layerExportCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
 	fs.StringVar(&c.description, "descriptor", "", "write the description to this `FILE` (default: that of --output with .json after it)")
 }
 
-func (c *layerExportCommand) Check(s *stdio, args []string) error {
+func (c *layerExportCommand) accept(s *stdio, args []string) error {
 	if err := count(args, 1, 1, "one LAYER"); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (c *layerExportCommand) Check(s *stdio, args []string) error {
 	return checkOutput(s, c.output)
 }
 
-func (c *layerExportCommand) Run(ctx context.Context, s *session) error {
+func (c *layerExportCommand) run(ctx context.Context, s *session) error {
 	st, l, err := findLayer(ctx, s, c.name)
 	if err != nil {
 		return err
@@ -85,13 +85,13 @@ func layerImportDescription() *command {
 	}
 }
 
-func (c *layerImportCommand) Flags(fs *pflag.FlagSet) {
+func (c *layerImportCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.description, "descriptor", "", "read the description from this `FILE`")
 	fs.StringVar(&c.digest, "digest", "", "take nothing but a layer with this `DIGEST`")
 	c.declare(fs)
 }
 
-func (c *layerImportCommand) Check(s *stdio, args []string) error {
+func (c *layerImportCommand) accept(s *stdio, args []string) error {
 	if err := count(args, 1, 1, "one FILE"); err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (c *layerImportCommand) Check(s *stdio, args []string) error {
 	return c.check()
 }
 
-func (c *layerImportCommand) Run(ctx context.Context, s *session) error {
+func (c *layerImportCommand) run(ctx context.Context, s *session) error {
 	if err := c.readDescription(); err != nil {
 		return err
 	}

@@ -98,13 +98,13 @@ func layerLsDescription() *command {
 	}
 }
 
-func (c *layerLsCommand) Flags(fs *pflag.FlagSet) {
+func (c *layerLsCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.kept, "kept", false, "list those alone that are kept on their own")
 	fs.StringArrayVarP(&c.filterText, "filter", "f", nil, "list layers for which `label=KEY[=VALUE]` holds (may be repeated)")
 	c.declareFlags(fs)
 }
 
-func (c *layerLsCommand) Check(_ *stdio, args []string) error {
+func (c *layerLsCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 0, "no arguments"); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (c *layerLsCommand) Check(_ *stdio, args []string) error {
 	return c.parse()
 }
 
-func (c *layerLsCommand) Run(ctx context.Context, s *session) error {
+func (c *layerLsCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err
@@ -152,9 +152,9 @@ func layerChainDescription() *command {
 	}
 }
 
-func (c *layerChainCommand) Flags(fs *pflag.FlagSet) { c.declareFlags(fs) }
+func (c *layerChainCommand) flags(fs *pflag.FlagSet) { c.declareFlags(fs) }
 
-func (c *layerChainCommand) Check(_ *stdio, args []string) error {
+func (c *layerChainCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one LAYER"); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (c *layerChainCommand) Check(_ *stdio, args []string) error {
 	return c.parse()
 }
 
-func (c *layerChainCommand) Run(ctx context.Context, s *session) error {
+func (c *layerChainCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err
@@ -192,11 +192,11 @@ func layerInspectDescription() *command {
 	}
 }
 
-func (c *layerInspectCommand) Flags(fs *pflag.FlagSet) {
+func (c *layerInspectCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.format, "format", "f", "", "print this Go `TEMPLATE` for each layer, or json")
 }
 
-func (c *layerInspectCommand) Check(_ *stdio, args []string) error {
+func (c *layerInspectCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "a LAYER"); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (c *layerInspectCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *layerInspectCommand) Run(ctx context.Context, s *session) error {
+func (c *layerInspectCommand) run(ctx context.Context, s *session) error {
 	lines := []layerLine{}
 	for _, name := range c.names {
 		_, l, err := findLayer(ctx, s, name)

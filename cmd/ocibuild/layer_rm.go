@@ -22,14 +22,14 @@ func layerRmDescription() *command {
 	}
 }
 
-func (c *layerRmCommand) Flags(*pflag.FlagSet) {}
+func (c *layerRmCommand) flags(*pflag.FlagSet) {}
 
-func (c *layerRmCommand) Check(_ *stdio, args []string) error {
+func (c *layerRmCommand) accept(_ *stdio, args []string) error {
 	c.names = args
 	return count(args, 1, -1, "a LAYER")
 }
 
-func (c *layerRmCommand) Run(ctx context.Context, s *session) error {
+func (c *layerRmCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err
@@ -58,14 +58,14 @@ func layerExistsDescription() *command {
 	}
 }
 
-func (c *layerExistsCommand) Flags(*pflag.FlagSet) {}
+func (c *layerExistsCommand) flags(*pflag.FlagSet) {}
 
-func (c *layerExistsCommand) Check(_ *stdio, args []string) error {
+func (c *layerExistsCommand) accept(_ *stdio, args []string) error {
 	c.names = args
 	return count(args, 1, -1, "a LAYER")
 }
 
-func (c *layerExistsCommand) Run(ctx context.Context, s *session) error {
+func (c *layerExistsCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

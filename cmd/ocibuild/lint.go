@@ -29,8 +29,8 @@ func lintDescription() *command {
 	}
 }
 
-func (c *lintCommand) Flags(fs *pflag.FlagSet) {
-	c.buildCommand.Flags(pflag.NewFlagSet("", pflag.ContinueOnError)) // what lint has no flag for is as build has it without one
+func (c *lintCommand) flags(fs *pflag.FlagSet) {
+	c.buildCommand.flags(pflag.NewFlagSet("", pflag.ContinueOnError)) // what lint has no flag for is as build has it without one
 	fs.StringVarP(&c.file, "file", "f", "", "read this `DOCKERFILE`; - is standard input")
 	fs.StringArrayVar(&c.argTexts, "build-arg", nil, "set a build argument, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
 	fs.StringArrayVar(&c.secretTexts, "secret", nil, "a secret that opens a private context, as for build: `id=ID[,src=FILE|,env=NAME]` (may be repeated)")
@@ -44,12 +44,12 @@ func (c *lintCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *lintCommand) Check(s *stdio, args []string) error {
+func (c *lintCommand) accept(s *stdio, args []string) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
 	c.progress, c.checkOnly = "plain", true
-	return c.buildCommand.Check(s, args)
+	return c.buildCommand.accept(s, args)
 }
 
-func (c *lintCommand) Run(ctx context.Context, s *session) error { return c.buildCommand.Run(ctx, s) }
+func (c *lintCommand) run(ctx context.Context, s *session) error { return c.buildCommand.run(ctx, s) }

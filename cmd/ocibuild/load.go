@@ -33,13 +33,13 @@ func loadDescription() *command {
 	}
 }
 
-func (c *loadCommand) Flags(fs *pflag.FlagSet) {
+func (c *loadCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.input, "input", "i", "", "read this `FILE` in place of standard input")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing")
 	c.platforms.declare(fs, "take the image for this `OS/ARCH[/VARIANT]` alone")
 }
 
-func (c *loadCommand) Check(s *stdio, args []string) error {
+func (c *loadCommand) accept(s *stdio, args []string) error {
 	if len(args) > 0 {
 		return &usageError{msg: "load takes no arguments, got " + args[0], hint: "name the archive with -i"}
 	}
@@ -49,7 +49,7 @@ func (c *loadCommand) Check(s *stdio, args []string) error {
 	return c.platforms.check()
 }
 
-func (c *loadCommand) Run(ctx context.Context, s *session) error {
+func (c *loadCommand) run(ctx context.Context, s *session) error {
 	in, err := openInput(s.stdio, c.input)
 	if err != nil {
 		return err

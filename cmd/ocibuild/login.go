@@ -36,7 +36,7 @@ func loginDescription() *command {
 	}
 }
 
-func (c *loginCommand) Flags(fs *pflag.FlagSet) {
+func (c *loginCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.user, "username", "u", "", "the user `NAME`")
 	fs.StringVarP(&c.password, "password", "p", "", "the `PASSWORD` or token; other users may see it in the process list")
 	fs.BoolVar(&c.stdin, "password-stdin", false, "read the password from standard input")
@@ -48,7 +48,7 @@ func insecureFlag(fs *pflag.FlagSet, hosts *[]string) {
 	fs.StringArrayVar(hosts, "insecure", nil, "trust any certificate of the registry `HOST`, or speak plain http with it (may be repeated)")
 }
 
-func (c *loginCommand) Check(_ *stdio, args []string) error {
+func (c *loginCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 1, "at most one HOST"); err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func loginHost(args []string) (string, error) {
 	return host, nil
 }
 
-func (c *loginCommand) Run(ctx context.Context, s *session) error {
+func (c *loginCommand) run(ctx context.Context, s *session) error {
 	if c.password != "" {
 		fmt.Fprintln(s.err, "warning: a password on the command line can be seen in the process list and stays in the shell's history: --password-stdin avoids both")
 	}

@@ -20,9 +20,9 @@ func logoutDescription() *command {
 	}
 }
 
-func (c *logoutCommand) Flags(*pflag.FlagSet) {}
+func (c *logoutCommand) flags(*pflag.FlagSet) {}
 
-func (c *logoutCommand) Check(_ *stdio, args []string) error {
+func (c *logoutCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 1, "at most one HOST"); err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (c *logoutCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *logoutCommand) Run(ctx context.Context, s *session) error {
+func (c *logoutCommand) run(ctx context.Context, s *session) error {
 	warnings, err := s.client(nil, noDisplay{}).Logout(ctx, c.host)
 	for _, w := range warnings {
 		fmt.Fprintf(s.err, "warning: %s\n", sanitizeText(w))

@@ -41,13 +41,13 @@ func logsDescription() *command {
 	}
 }
 
-func (c *logsCommand) Flags(fs *pflag.FlagSet) {
+func (c *logsCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.step, "step", "", "show this `STEP` alone: NUMBER, STAGE:NUMBER, :LINE or words of it")
 	fs.BoolVarP(&c.list, "list", "l", false, "list the builds")
 	c.declare(fs)
 }
 
-func (c *logsCommand) Check(_ *stdio, args []string) error {
+func (c *logsCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 1, "an IMAGE or BUILD at most"); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (c *logsCommand) Check(_ *stdio, args []string) error {
 	return c.parse()
 }
 
-func (c *logsCommand) Run(ctx context.Context, s *session) error {
+func (c *logsCommand) run(ctx context.Context, s *session) error {
 	memory, err := s.cache()
 	if err != nil {
 		return err

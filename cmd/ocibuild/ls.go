@@ -34,14 +34,14 @@ func lsDescription() *command {
 	}
 }
 
-func (c *lsCommand) Flags(fs *pflag.FlagSet) {
+func (c *lsCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.long, "long", "l", false, "print mode, owner, size and time before each name")
 	fs.BoolVarP(&c.recurse, "recursive", "R", false, "list everything below, by its whole path")
 	c.platform.declare(fs, "list the image for this `OS/ARCH[/VARIANT]`")
 	c.declare(fs)
 }
 
-func (c *lsCommand) Check(_ *stdio, args []string) error {
+func (c *lsCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one IMAGE"); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ type fileLine struct {
 	Xattrs  map[string]string `json:",omitempty"`
 }
 
-func (c *lsCommand) Run(ctx context.Context, s *session) error {
+func (c *lsCommand) run(ctx context.Context, s *session) error {
 	img, err := selectImage(ctx, s, c.name, c.platform.want)
 	if err != nil {
 		return err

@@ -62,12 +62,12 @@ func manifestAddDescription() *command {
 	}
 }
 
-func (c *manifestAddCommand) Flags(fs *pflag.FlagSet) {
+func (c *manifestAddCommand) flags(fs *pflag.FlagSet) {
 	c.platforms.declare(fs, "of each IMAGE take the one for this `OS/ARCH[/VARIANT]`")
 	c.declare(fs)
 }
 
-func (c *manifestAddCommand) Check(_ *stdio, args []string) error {
+func (c *manifestAddCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 2, -1, "a LIST and an IMAGE")
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (c *manifestAddCommand) Check(_ *stdio, args []string) error {
 	return c.check()
 }
 
-func (c *manifestAddCommand) Run(ctx context.Context, s *session) error {
+func (c *manifestAddCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

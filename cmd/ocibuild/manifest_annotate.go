@@ -27,12 +27,12 @@ func manifestAnnotateDescription() *command {
 	}
 }
 
-func (c *manifestAnnotateCommand) Flags(fs *pflag.FlagSet) {
+func (c *manifestAnnotateCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.index, "index", false, "change the annotations of the index itself")
 	c.declare(fs)
 }
 
-func (c *manifestAnnotateCommand) Check(_ *stdio, args []string) error {
+func (c *manifestAnnotateCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, 2, "a LIST and an ENTRY")
 	switch {
 	case err != nil:
@@ -55,7 +55,7 @@ func (c *manifestAnnotateCommand) Check(_ *stdio, args []string) error {
 	return c.check()
 }
 
-func (c *manifestAnnotateCommand) Run(ctx context.Context, s *session) error {
+func (c *manifestAnnotateCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

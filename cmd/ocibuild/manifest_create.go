@@ -32,13 +32,13 @@ func manifestCreateDescription() *command {
 	}
 }
 
-func (c *manifestCreateCommand) Flags(fs *pflag.FlagSet) {
+func (c *manifestCreateCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.amend, "amend", "a", false, "add to an index that has the name already")
 	fs.StringArrayVar(&c.annotationTexts, "annotation", nil, "set an annotation of the index, `KEY=VALUE` (may be repeated)")
 	c.platforms.declare(fs, "of each IMAGE take the one for this `OS/ARCH[/VARIANT]`")
 }
 
-func (c *manifestCreateCommand) Check(_ *stdio, args []string) error {
+func (c *manifestCreateCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, -1, "a name for the LIST")
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (c *manifestCreateCommand) Check(_ *stdio, args []string) error {
 	return c.platforms.check()
 }
 
-func (c *manifestCreateCommand) Run(ctx context.Context, s *session) error {
+func (c *manifestCreateCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -27,12 +27,12 @@ func manifestInspectDescription() *command {
 	}
 }
 
-func (c *manifestInspectCommand) Flags(fs *pflag.FlagSet) {
+func (c *manifestInspectCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.verbose, "verbose", "v", false, "print a JSON array of all manifests that it names, with their descriptors")
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *manifestInspectCommand) Check(_ *stdio, args []string) error {
+func (c *manifestInspectCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, 1, "one IMAGE")
 	if err == nil {
 		c.name = args[0]
@@ -40,7 +40,7 @@ func (c *manifestInspectCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *manifestInspectCommand) Run(ctx context.Context, s *session) error {
+func (c *manifestInspectCommand) run(ctx context.Context, s *session) error {
 	from, err := c.source(ctx, s)
 	if err != nil {
 		return err

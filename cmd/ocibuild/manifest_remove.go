@@ -22,9 +22,9 @@ func manifestRemoveDescription() *command {
 	}
 }
 
-func (c *manifestRemoveCommand) Flags(*pflag.FlagSet) {}
+func (c *manifestRemoveCommand) flags(*pflag.FlagSet) {}
 
-func (c *manifestRemoveCommand) Check(_ *stdio, args []string) error {
+func (c *manifestRemoveCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 2, -1, "a LIST and an ENTRY")
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func (c *manifestRemoveCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *manifestRemoveCommand) Run(ctx context.Context, s *session) error {
+func (c *manifestRemoveCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -19,9 +19,9 @@ func manifestRmDescription() *command {
 	}
 }
 
-func (c *manifestRmCommand) Flags(*pflag.FlagSet) {}
+func (c *manifestRmCommand) flags(*pflag.FlagSet) {}
 
-func (c *manifestRmCommand) Check(_ *stdio, args []string) error {
+func (c *manifestRmCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "a LIST"); err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (c *manifestRmCommand) Check(_ *stdio, args []string) error {
 	return nil
 }
 
-func (c *manifestRmCommand) Run(ctx context.Context, s *session) error {
+func (c *manifestRmCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -44,13 +44,13 @@ func mountDescription() *command {
 	}
 }
 
-func (c *mountCommand) Flags(fs *pflag.FlagSet) {
+func (c *mountCommand) flags(fs *pflag.FlagSet) {
 	c.platform.declare(fs, "mount the image for this `OS/ARCH[/VARIANT]`")
 	fs.BoolVar(&c.noTrunc, "no-trunc", false, "print whole ids")
 	c.declare(fs)
 }
 
-func (c *mountCommand) Check(_ *stdio, args []string) error {
+func (c *mountCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 0, 2, "an IMAGE and perhaps a DIR"); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (c *mountCommand) Check(_ *stdio, args []string) error {
 	return c.parse()
 }
 
-func (c *mountCommand) Run(ctx context.Context, s *session) error {
+func (c *mountCommand) run(ctx context.Context, s *session) error {
 	if c.name == "" {
 		return c.list(s)
 	}

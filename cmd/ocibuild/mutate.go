@@ -37,14 +37,14 @@ func mutateDescription() *command {
 	}
 }
 
-func (c *mutateCommand) Flags(fs *pflag.FlagSet) {
+func (c *mutateCommand) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&c.tags, "tag", "t", nil, "give the copy this `NAME[:TAG]` (may be repeated)")
 	fs.BoolVar(&c.squash, "squash", false, "put what all layers come to into one")
 	c.platform.declare(fs, "change the image for this `OS/ARCH[/VARIANT]` alone, without the index")
 	c.declare(fs)
 }
 
-func (c *mutateCommand) Check(_ *stdio, args []string) error {
+func (c *mutateCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one IMAGE"); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func parseTags(texts []string) ([]image.Ref, error) {
 	return refs, nil
 }
 
-func (c *mutateCommand) Run(ctx context.Context, s *session) error {
+func (c *mutateCommand) run(ctx context.Context, s *session) error {
 	return makeCopy(ctx, s, c.name, c.platform.want, c.refs, func(st *image.Store, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
 		memory, err := s.cache()
 		if err != nil {

@@ -53,7 +53,7 @@ func pruneDescription() *command {
 	}
 }
 
-func (c *pruneCommand) Flags(fs *pflag.FlagSet) {
+func (c *pruneCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.all, "all", "a", false, "delete names too, and without areas everything")
 	fs.BoolVar(&c.cache, "cache", false, "the areas images, cache, snapshots and mounts")
 	fs.BoolVarP(&c.force, "force", "f", false, "do not ask")
@@ -63,7 +63,7 @@ func (c *pruneCommand) Flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.json, "json", false, "print the result as JSON")
 }
 
-func (c *pruneCommand) Check(s *stdio, args []string) error {
+func (c *pruneCommand) accept(s *stdio, args []string) error {
 	if err := c.checkAreas(args); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (c *pruneCommand) addFilter(text string, now time.Time) (err error) {
 	return nil
 }
 
-func (c *pruneCommand) Run(ctx context.Context, s *session) error {
+func (c *pruneCommand) run(ctx context.Context, s *session) error {
 	if ok, err := c.confirm(s); !ok {
 		return err
 	}

@@ -44,7 +44,7 @@ func pullDescription() *command {
 	}
 }
 
-func (c *pullCommand) Flags(fs *pflag.FlagSet) {
+func (c *pullCommand) flags(fs *pflag.FlagSet) {
 	c.platforms.declare(fs, "fetch the image for this `OS/ARCH[/VARIANT]`")
 	fs.BoolVar(&c.all, "all-platforms", false, "fetch the images for all platforms, and what belongs to them")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "fetch all tags of the repository")
@@ -54,7 +54,7 @@ func (c *pullCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *pullCommand) Check(_ *stdio, args []string) error {
+func (c *pullCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one NAME"); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (c *pullCommand) Check(_ *stdio, args []string) error {
 	return c.platforms.check()
 }
 
-func (c *pullCommand) Run(ctx context.Context, s *session) error {
+func (c *pullCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func pushDescription() *command {
 	}
 }
 
-func (c *pushCommand) Flags(fs *pflag.FlagSet) {
+func (c *pushCommand) flags(fs *pflag.FlagSet) {
 	c.platform.declare(fs, "send the image for this `OS/ARCH[/VARIANT]` alone, without the index")
 	fs.BoolVar(&c.all, "all-platforms", false, "refuse to send an index without some of its images")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "send all tags of the repository that the store has")
@@ -62,7 +62,7 @@ func (c *pushCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *pushCommand) Check(_ *stdio, args []string) error {
+func (c *pushCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (c *pushCommand) checkFlags() error {
 	return c.platform.check()
 }
 
-func (c *pushCommand) Run(ctx context.Context, s *session) error {
+func (c *pushCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

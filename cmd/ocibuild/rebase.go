@@ -33,14 +33,14 @@ func rebaseDescription() *command {
 	}
 }
 
-func (c *rebaseCommand) Flags(fs *pflag.FlagSet) {
+func (c *rebaseCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.old, "old-base", "", "the `IMAGE` that it was made on")
 	fs.StringVar(&c.fresh, "new-base", "", "the `IMAGE` to put it on")
 	fs.StringArrayVarP(&c.tags, "tag", "t", nil, "give the copy this `NAME[:TAG]` (may be repeated)")
 	c.platform.declare(fs, "take the image for this `OS/ARCH[/VARIANT]` alone, without the index")
 }
 
-func (c *rebaseCommand) Check(_ *stdio, args []string) error {
+func (c *rebaseCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, 1, "one IMAGE")
 	switch {
 	case err != nil:
@@ -55,7 +55,7 @@ func (c *rebaseCommand) Check(_ *stdio, args []string) error {
 	return c.platform.check()
 }
 
-func (c *rebaseCommand) Run(ctx context.Context, s *session) error {
+func (c *rebaseCommand) run(ctx context.Context, s *session) error {
 	return makeCopy(ctx, s, c.name, c.platform.want, c.refs, func(st *image.Store, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
 		old, err := c.oldBase(ctx, st, desc)
 		if err != nil {

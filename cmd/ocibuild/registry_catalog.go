@@ -26,12 +26,12 @@ func registryCatalogDescription() *command {
 	}
 }
 
-func (c *registryCatalogCommand) Flags(fs *pflag.FlagSet) {
+func (c *registryCatalogCommand) flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 	c.declare(fs)
 }
 
-func (c *registryCatalogCommand) Check(_ *stdio, args []string) error {
+func (c *registryCatalogCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one HOST"); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (c *registryCatalogCommand) Check(_ *stdio, args []string) error {
 // repositoryLine is a line of the list, and what templates and JSON see.
 type repositoryLine struct{ Name, Repository string }
 
-func (c *registryCatalogCommand) Run(ctx context.Context, s *session) error {
+func (c *registryCatalogCommand) run(ctx context.Context, s *session) error {
 	names := s.client(c.insecure, noDisplay{}).Catalog(ctx, c.host)
 	return writeNames(s, &c.listing, map[string]string{"Name": "NAME", "Repository": "REPOSITORY"}, names,
 		func(name string) repositoryLine { return repositoryLine{c.host + "/" + name, name} }, func(l repositoryLine) string { return l.Name })

@@ -24,9 +24,9 @@ func registryExistsDescription() *command {
 	}
 }
 
-func (c *registryExistsCommand) Flags(fs *pflag.FlagSet) { insecureFlag(fs, &c.insecure) }
+func (c *registryExistsCommand) flags(fs *pflag.FlagSet) { insecureFlag(fs, &c.insecure) }
 
-func (c *registryExistsCommand) Check(_ *stdio, args []string) error {
+func (c *registryExistsCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, -1, "a REF")
 	if err == nil {
 		c.refs, err = parseRemote(args)
@@ -34,7 +34,7 @@ func (c *registryExistsCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *registryExistsCommand) Run(ctx context.Context, s *session) error {
+func (c *registryExistsCommand) run(ctx context.Context, s *session) error {
 	client := s.client(c.insecure, noDisplay{})
 	for _, ref := range c.refs {
 		there, err := client.Exists(ctx, repository(ref), remoteReference(ref))

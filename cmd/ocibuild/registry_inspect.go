@@ -39,7 +39,7 @@ func registryInspectDescription() *command {
 	}
 }
 
-func (c *registryInspectCommand) Flags(fs *pflag.FlagSet) {
+func (c *registryInspectCommand) flags(fs *pflag.FlagSet) {
 	c.platform.declare(fs, "the image of an index for this `OS/ARCH[/VARIANT]`")
 	fs.BoolVar(&c.raw, "raw", false, "print the manifest or index as it is")
 	fs.BoolVar(&c.config, "config", false, "print the config as it is")
@@ -48,7 +48,7 @@ func (c *registryInspectCommand) Flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *registryInspectCommand) Check(_ *stdio, args []string) error {
+func (c *registryInspectCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one REF"); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ type remoteManifest struct {
 	Annotations  map[string]string    `json:"annotations"`
 }
 
-func (c *registryInspectCommand) Run(ctx context.Context, s *session) error {
+func (c *registryInspectCommand) run(ctx context.Context, s *session) error {
 	client := s.client(c.insecure, noDisplay{})
 	desc, body, err := c.manifest(ctx, client)
 	if err != nil {

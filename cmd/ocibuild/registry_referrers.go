@@ -29,14 +29,14 @@ func registryReferrersDescription() *command {
 	}
 }
 
-func (c *registryReferrersCommand) Flags(fs *pflag.FlagSet) {
+func (c *registryReferrersCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.kind, "type", "", "list those of this artifact `TYPE` alone")
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print the digests only")
 	insecureFlag(fs, &c.insecure)
 	c.declare(fs)
 }
 
-func (c *registryReferrersCommand) Check(_ *stdio, args []string) error {
+func (c *registryReferrersCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one REF"); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ type referrerLine struct {
 	Annotations  map[string]string `json:",omitempty"`
 }
 
-func (c *registryReferrersCommand) Run(ctx context.Context, s *session) error {
+func (c *registryReferrersCommand) run(ctx context.Context, s *session) error {
 	client := s.client(c.insecure, noDisplay{})
 	desc, err := client.Resolve(ctx, repository(c.ref), remoteReference(c.ref))
 	if err != nil {

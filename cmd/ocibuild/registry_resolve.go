@@ -28,12 +28,12 @@ func registryResolveDescription() *command {
 	}
 }
 
-func (c *registryResolveCommand) Flags(fs *pflag.FlagSet) {
+func (c *registryResolveCommand) flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 	c.declare(fs)
 }
 
-func (c *registryResolveCommand) Check(_ *stdio, args []string) error {
+func (c *registryResolveCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, -1, "a REF")
 	if err == nil {
 		c.refs, err = parseRemote(args)
@@ -52,7 +52,7 @@ type resolvedLine struct {
 	Size      int64
 }
 
-func (c *registryResolveCommand) Run(ctx context.Context, s *session) error {
+func (c *registryResolveCommand) run(ctx context.Context, s *session) error {
 	client := s.client(c.insecure, noDisplay{})
 	var lines []resolvedLine
 	for _, ref := range c.refs {

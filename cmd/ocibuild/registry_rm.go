@@ -31,13 +31,13 @@ func registryRmDescription() *command {
 	}
 }
 
-func (c *registryRmCommand) Flags(fs *pflag.FlagSet) {
+func (c *registryRmCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.force, "force", "f", false, "delete the other tags of the image too where a tag cannot be deleted alone")
 	insecureFlag(fs, &c.insecure)
 	c.declare(fs)
 }
 
-func (c *registryRmCommand) Check(_ *stdio, args []string) error {
+func (c *registryRmCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "a REF"); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ type deletedLine struct {
 	Digest digest.Digest `json:",omitempty"`
 }
 
-func (c *registryRmCommand) Run(ctx context.Context, s *session) error {
+func (c *registryRmCommand) run(ctx context.Context, s *session) error {
 	client := s.client(c.insecure, noDisplay{})
 	for _, ref := range c.refs {
 		gone, err := client.Delete(ctx, repository(ref), remoteReference(ref), c.force)

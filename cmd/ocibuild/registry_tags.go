@@ -28,12 +28,12 @@ func registryTagsDescription() *command {
 	}
 }
 
-func (c *registryTagsCommand) Flags(fs *pflag.FlagSet) {
+func (c *registryTagsCommand) flags(fs *pflag.FlagSet) {
 	insecureFlag(fs, &c.insecure)
 	c.declare(fs)
 }
 
-func (c *registryTagsCommand) Check(_ *stdio, args []string) error {
+func (c *registryTagsCommand) accept(_ *stdio, args []string) error {
 	err := count(args, 1, 1, "one REPOSITORY")
 	if err == nil {
 		c.repo, err = parseRepository(args[0])
@@ -47,7 +47,7 @@ func (c *registryTagsCommand) Check(_ *stdio, args []string) error {
 // tagLine is a line of the list, and what templates and JSON see.
 type tagLine struct{ Name, Tag string }
 
-func (c *registryTagsCommand) Run(ctx context.Context, s *session) error {
+func (c *registryTagsCommand) run(ctx context.Context, s *session) error {
 	tags := s.client(c.insecure, noDisplay{}).Tags(ctx, repository(c.repo))
 	return writeNames(s, &c.listing, map[string]string{"Name": "NAME", "Tag": "TAG"}, tags,
 		func(tag string) tagLine { return tagLine{repositoryName(c.repo), tag} }, func(l tagLine) string { return l.Tag })

@@ -35,14 +35,14 @@ func resolveDescription() *command {
 	}
 }
 
-func (c *resolveCommand) Flags(fs *pflag.FlagSet) {
+func (c *resolveCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.format, "format", "f", "", "print this Go `TEMPLATE` for each reference, or json")
 	fs.BoolVar(&c.json, "json", false, "print a JSON object a line, as --format=json does")
 	fs.BoolVar(&c.remote, "remote", false, "ask the registry, not the store")
 	insecureFlag(fs, &c.insecure)
 }
 
-func (c *resolveCommand) Check(_ *stdio, args []string) error {
+func (c *resolveCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "a REF"); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (c *resolveCommand) Check(_ *stdio, args []string) error {
 	return err
 }
 
-func (c *resolveCommand) Run(ctx context.Context, s *session) error {
+func (c *resolveCommand) run(ctx context.Context, s *session) error {
 	for i, name := range c.names {
 		r, err := c.resolve(ctx, s, name)
 		if err != nil {

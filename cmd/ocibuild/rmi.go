@@ -33,13 +33,13 @@ func rmiDescription() *command {
 	}
 }
 
-func (c *rmiCommand) Flags(fs *pflag.FlagSet) {
+func (c *rmiCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.force, "force", "f", false, "remove an image by its id though it has several names or is in use; do not mind missing images")
 	c.platforms.declare(fs, "remove the image for this `OS/ARCH[/VARIANT]` alone")
 	c.all.declare(fs, "remove the images for all platforms, which is the default")
 }
 
-func (c *rmiCommand) Check(_ *stdio, args []string) error {
+func (c *rmiCommand) accept(_ *stdio, args []string) error {
 	c.names = args
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (c *rmiCommand) Check(_ *stdio, args []string) error {
 	return c.platforms.check()
 }
 
-func (c *rmiCommand) Run(ctx context.Context, s *session) error {
+func (c *rmiCommand) run(ctx context.Context, s *session) error {
 	return removeImages(ctx, s, c.names, image.RemoveOptions{Force: c.force, Platforms: c.platforms.want})
 }
 

@@ -45,7 +45,7 @@ func run(args []string, io *stdio) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.onOpen = func() error { return s.startKeeper(ctx, cancel) }
-	err = inv.verb.Run(ctx, s)
+	err = inv.verb.run(ctx, s)
 	if full := s.endKeeper(ctx); err == nil {
 		err = full
 	}

@@ -39,7 +39,7 @@ func saveDescription() *command {
 	}
 }
 
-func (c *saveCommand) Flags(fs *pflag.FlagSet) {
+func (c *saveCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVarP(&c.output, "output", "o", "", "write to this `FILE` in place of standard output")
 	fs.StringVar(&c.format, "format", "docker", "`FORMAT` of the archive: docker or oci")
 	c.compression.declare(fs, "none", "others leave as they are")
@@ -47,7 +47,7 @@ func (c *saveCommand) Flags(fs *pflag.FlagSet) {
 	c.all.declare(fs, "refuse to write an index without some of its images")
 }
 
-func (c *saveCommand) Check(s *stdio, args []string) error {
+func (c *saveCommand) accept(s *stdio, args []string) error {
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func checkOutput(s *stdio, path string) error {
 	return nil
 }
 
-func (c *saveCommand) Run(ctx context.Context, s *session) error {
+func (c *saveCommand) run(ctx context.Context, s *session) error {
 	st, lease, err := s.leasedStore(ctx)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func searchDescription() *command {
 	}
 }
 
-func (c *searchCommand) Flags(fs *pflag.FlagSet) {
+func (c *searchCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.registry, "registry", "", "search this registry's list of repositories, `HOST[:PORT]`")
 	fs.BoolVar(&c.tags, "list-tags", false, "with --registry: print a line for each tag")
 	fs.IntVar(&c.limit, "limit", searchLimit, "print at most this `NUMBER` of lines; 0 is all")
@@ -47,7 +47,7 @@ func (c *searchCommand) Flags(fs *pflag.FlagSet) {
 	c.declare(fs)
 }
 
-func (c *searchCommand) Check(_ *stdio, args []string) error {
+func (c *searchCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, 1, "one TERM"); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ type searchLine struct {
 	ID          string `json:",omitempty"`
 }
 
-func (c *searchCommand) Run(ctx context.Context, s *session) error {
+func (c *searchCommand) run(ctx context.Context, s *session) error {
 	find := c.inStore
 	if c.registry != "" {
 		find = c.atRegistry

@@ -18,7 +18,7 @@ import (
 const failedName = "@failed"
 
 type shellCommand struct {
-	run   containerCommand
+	inner containerCommand
 	name  string
 	shell string
 }
@@ -39,16 +39,16 @@ func shellDescription() *command {
 	}
 }
 
-func (c *shellCommand) Flags(fs *pflag.FlagSet) {
+func (c *shellCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.shell, "shell", "", "run this `PROGRAM` (default: the one of SHELL, else /bin/sh)")
-	fs.StringArrayVarP(&c.run.envTexts, "env", "e", nil, "set a variable, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
-	fs.StringVarP(&c.run.user, "user", "u", "", "run as `USER[:GROUP]`, names or numbers")
-	fs.StringVarP(&c.run.workdir, "workdir", "w", "", "begin in this `DIR`")
-	fs.StringArrayVarP(&c.run.volumeTexts, "volume", "v", nil, "show a file or directory of this machine, `SOURCE:TARGET[:ro|rw]` (may be repeated)")
-	c.run.platform.declare(fs, "open the image for this `OS/ARCH[/VARIANT]`")
+	fs.StringArrayVarP(&c.inner.envTexts, "env", "e", nil, "set a variable, `NAME=VALUE`, or NAME to take it from the environment (may be repeated)")
+	fs.StringVarP(&c.inner.user, "user", "u", "", "run as `USER[:GROUP]`, names or numbers")
+	fs.StringVarP(&c.inner.workdir, "workdir", "w", "", "begin in this `DIR`")
+	fs.StringArrayVarP(&c.inner.volumeTexts, "volume", "v", nil, "show a file or directory of this machine, `SOURCE:TARGET[:ro|rw]` (may be repeated)")
+	c.inner.platform.declare(fs, "open the image for this `OS/ARCH[/VARIANT]`")
 }
 
-func (c *shellCommand) Check(s *stdio, args []string) error {
+func (c *shellCommand) accept(s *stdio, args []string) error {
 	if err := count(args, 1, 1, "one IMAGE, or @failed"); err != nil {
 		return err
 	}
@@ -57,29 +57,29 @@ func (c *shellCommand) Check(s *stdio, args []string) error {
 		return &usageError{msg: "a shell needs a terminal, and standard input is none", hint: fmt.Sprintf("`ocibuild run -i %s sh` reads commands from standard input", c.name)}
 	}
 	var err error
-	if c.run.env, err = variables(c.run.envTexts, nil, s.env); err != nil {
+	if c.inner.env, err = variables(c.inner.envTexts, nil, s.env); err != nil {
 		return err
 	}
-	if err := c.run.platform.check(); err != nil {
+	if err := c.inner.platform.check(); err != nil {
 		return err
 	}
-	return c.run.checkMounts()
+	return c.inner.checkMounts()
 }
 
-func (c *shellCommand) Run(ctx context.Context, s *session) error {
-	c.run.net.network, c.run.pullText, c.run.input, c.run.terminal = "default", string(build.PullMissing), true, true
+func (c *shellCommand) run(ctx context.Context, s *session) error {
+	c.inner.net.network, c.inner.pullText, c.inner.input, c.inner.terminal = "default", string(build.PullMissing), true, true
 	if c.name == failedName {
 		return c.openFailed(ctx, s)
 	}
-	c.run.name, c.run.entrypoint = c.name, c.shell
-	c.run.entrypointFlag = &pflag.Flag{Changed: true}
-	if c.run.entrypoint == "" {
-		c.run.entrypoint = "/bin/sh"
-		if img, err := selectImage(ctx, s, c.name, c.run.platform.want); err == nil && len(img.Config.Config.Shell) > 0 {
-			c.run.entrypoint = img.Config.Config.Shell[0]
+	c.inner.name, c.inner.entrypoint = c.name, c.shell
+	c.inner.entrypointFlag = &pflag.Flag{Changed: true}
+	if c.inner.entrypoint == "" {
+		c.inner.entrypoint = "/bin/sh"
+		if img, err := selectImage(ctx, s, c.name, c.inner.platform.want); err == nil && len(img.Config.Config.Shell) > 0 {
+			c.inner.entrypoint = img.Config.Config.Shell[0]
 		}
 	}
-	return c.run.Run(ctx, s)
+	return c.inner.run(ctx, s)
 }
 
 // openFailed opens a shell in the step that failed last.
@@ -110,8 +110,8 @@ func (c *shellCommand) openFailed(ctx context.Context, s *session) error {
 	}
 	defer sn.Discard() //nolint:errcheck // what stays behind, the next prune removes
 	c.settleFailed(s, &f)
-	return containerError(c.run.start(ctx, s, func(ctx context.Context, io executor.IO) error {
-		return b.Executor.Run(ctx, sn, c.run.proc, io)
+	return containerError(c.inner.start(ctx, s, func(ctx context.Context, io executor.IO) error {
+		return b.Executor.Run(ctx, sn, c.inner.proc, io)
 	}))
 }
 
@@ -120,17 +120,17 @@ func (c *shellCommand) settleFailed(s *session, f *build.FailedStep) {
 	if len(f.Mounts) > 0 {
 		fmt.Fprintf(s.err, "its mounts are not here: %s\n", sanitizeLine(strings.Join(f.Mounts, " ")))
 	}
-	p := &c.run.proc
-	p.Args, p.Cwd, p.User, p.Mounts = []string{f.Shell}, f.Cwd, &f.User, c.run.mounts
-	p.Env = build.Environment(f.Env, []string{"TERM=" + s.terminalName()}, c.run.env)
+	p := &c.inner.proc
+	p.Args, p.Cwd, p.User, p.Mounts = []string{f.Shell}, f.Cwd, &f.User, c.inner.mounts
+	p.Env = build.Environment(f.Env, []string{"TERM=" + s.terminalName()}, c.inner.env)
 	if c.shell != "" {
 		p.Args = []string{c.shell}
 	}
-	if c.run.workdir != "" {
-		p.Cwd = c.run.workdir
+	if c.inner.workdir != "" {
+		p.Cwd = c.inner.workdir
 	}
-	if c.run.user != "" {
-		p.User = &c.run.user
+	if c.inner.user != "" {
+		p.User = &c.inner.user
 	}
 }
 

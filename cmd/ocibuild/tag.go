@@ -25,9 +25,9 @@ func tagDescription() *command {
 	}
 }
 
-func (c *tagCommand) Flags(*pflag.FlagSet) {}
+func (c *tagCommand) flags(*pflag.FlagSet) {}
 
-func (c *tagCommand) Check(_ *stdio, args []string) error {
+func (c *tagCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 2, -1, "an IMAGE and a new NAME"); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (c *tagCommand) Check(_ *stdio, args []string) error {
 	return nil
 }
 
-func (c *tagCommand) Run(ctx context.Context, s *session) error {
+func (c *tagCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

@@ -31,11 +31,11 @@ func umountDescription() *command {
 	}
 }
 
-func (c *umountCommand) Flags(fs *pflag.FlagSet) {
+func (c *umountCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.all, "all", "a", false, "unmount everything")
 }
 
-func (c *umountCommand) Check(_ *stdio, args []string) error {
+func (c *umountCommand) accept(_ *stdio, args []string) error {
 	c.args = args
 	if c.all {
 		return count(args, 0, 0, "no arguments with --all")
@@ -43,7 +43,7 @@ func (c *umountCommand) Check(_ *stdio, args []string) error {
 	return count(args, 1, -1, "a DIR or an IMAGE")
 }
 
-func (c *umountCommand) Run(ctx context.Context, s *session) error {
+func (c *umountCommand) run(ctx context.Context, s *session) error {
 	snapshots, err := s.snapshots()
 	if err != nil {
 		return err

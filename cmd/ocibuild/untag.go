@@ -20,9 +20,9 @@ func untagDescription() *command {
 	}
 }
 
-func (c *untagCommand) Flags(*pflag.FlagSet) {}
+func (c *untagCommand) flags(*pflag.FlagSet) {}
 
-func (c *untagCommand) Check(_ *stdio, args []string) error {
+func (c *untagCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "a NAME"); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (c *untagCommand) Check(_ *stdio, args []string) error {
 	return nil
 }
 
-func (c *untagCommand) Run(ctx context.Context, s *session) error {
+func (c *untagCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

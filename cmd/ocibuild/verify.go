@@ -30,13 +30,13 @@ func verifyDescription() *command {
 	}
 }
 
-func (c *verifyCommand) Flags(fs *pflag.FlagSet) {
+func (c *verifyCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVarP(&c.quiet, "quiet", "q", false, "print faults only")
 	fs.BoolVar(&c.json, "json", false, "print a JSON object a line for each image")
 	c.platforms.declare(fs, "verify the image for this `OS/ARCH[/VARIANT]` alone")
 }
 
-func (c *verifyCommand) Check(_ *stdio, args []string) error {
+func (c *verifyCommand) accept(_ *stdio, args []string) error {
 	if err := count(args, 1, -1, "an IMAGE"); err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ type verifyResult struct {
 	Faults    []string `json:"faults"`
 }
 
-func (c *verifyCommand) Run(ctx context.Context, s *session) error {
+func (c *verifyCommand) run(ctx context.Context, s *session) error {
 	st, err := s.store()
 	if err != nil {
 		return err

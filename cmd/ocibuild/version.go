@@ -29,15 +29,15 @@ func versionDescription() *command {
 	}
 }
 
-func (c *versionCommand) Flags(fs *pflag.FlagSet) {
+func (c *versionCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.json, "json", false, "print JSON")
 }
 
-func (c *versionCommand) Check(_ *stdio, args []string) error {
+func (c *versionCommand) accept(_ *stdio, args []string) error {
 	return count(args, 0, 0, "no arguments")
 }
 
-func (c *versionCommand) Run(_ context.Context, s *session) error {
+func (c *versionCommand) run(_ context.Context, s *session) error {
 	info := readVersion()
 	if c.json {
 		return writeJSON(s.out, info)
