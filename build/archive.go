@@ -49,6 +49,7 @@ func (s *spool) until(section *io.SectionReader) io.Reader {
 
 type failing struct{ err error }
 
+// Read gives no byte and the error that ended the spooling.
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func (s *spool) open(_ context.Context, _ string, e *layer.Entry) (io.ReadCloser, error) {

@@ -238,6 +238,7 @@ func noAccounts(what string) error {
 	return &Hinted{fmt.Errorf("%s: the stage is empty, and has no /etc/passwd and /etc/group to find names in", what), "use numbers: uid[:gid]"}
 }
 
+// String is UID:GID, in decimal.
 func (o owner) String() string { return fmt.Sprintf("%d:%d", o.uid, o.gid) }
 
 func (o *copyOp) run(ctx context.Context, out *output) error {

@@ -175,6 +175,7 @@ type verifiedReader struct {
 	err  error
 }
 
+// Read gives io.EOF only if size and digest are as they should be, and stops when the context has ended.
 func (r *verifiedReader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -200,6 +201,7 @@ func (r *verifiedReader) verdict() error {
 	return io.EOF
 }
 
+// Close closes the file. What has not been read is not verified.
 func (r *verifiedReader) Close() error { return r.file.Close() }
 
 // ReadBlob reads a whole blob of at most limit bytes, verified.

@@ -14,7 +14,10 @@ import (
 
 type notFound struct{}
 
-func (notFound) Error() string        { return "not found in the store" }
+// Error says it of whatever is named before it.
+func (notFound) Error() string { return "not found in the store" }
+
+// Is makes it an fs.ErrNotExist too.
 func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
 
 // ErrNotFound is in every error about a reference, image or blob that the

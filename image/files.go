@@ -47,6 +47,7 @@ type layerTar struct {
 	blob io.Closer
 }
 
+// Close closes both, and gives the errors of both.
 func (l layerTar) Close() error { return errors.Join(l.ReadCloser.Close(), l.blob.Close()) }
 
 // LayerTOC gives the table of contents of a layer. That of a layer which nobody

@@ -83,7 +83,10 @@ func blobFault(name string, d digest.Digest, err error) Fault {
 // notLayerError says that a good blob is not what a manifest says of it.
 type notLayerError struct{ err error }
 
+// Error is what reading it as a layer has met.
 func (e *notLayerError) Error() string { return e.err.Error() }
+
+// Unwrap gives what reading it as a layer has met.
 func (e *notLayerError) Unwrap() error { return e.err }
 
 // readBlob reads one blob to its end, and of a layer what is in it.

@@ -88,6 +88,7 @@ func checkTar(r io.Reader) error {
 // blocks of them; archive/tar does not mind when they are missing.
 type tarEnd struct{ zeros int }
 
+// Write begins to count anew behind any other byte.
 func (e *tarEnd) Write(p []byte) (int, error) {
 	rest := len(bytes.TrimRight(p, "\x00"))
 	if rest > 0 {

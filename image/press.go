@@ -212,6 +212,7 @@ type counted struct {
 	n *atomic.Int64
 }
 
+// Read counts at once, so that others see how far it is.
 func (c *counted) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	c.n.Add(int64(n))

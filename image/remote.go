@@ -191,6 +191,7 @@ func (t *tap) once() io.Writer {
 	return t
 }
 
+// Write hands p on to who reads along, and succeeds whether or not they still do.
 func (t *tap) Write(p []byte) (int, error) {
 	_, _ = t.w.Write(p) // an error says that nobody reads any more
 	return len(p), nil

@@ -288,6 +288,7 @@ type contextReader struct {
 	r   io.Reader
 }
 
+// Read gives the context's error once that has ended.
 func (c *contextReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err

@@ -270,7 +270,10 @@ type redactedError struct {
 	err  error
 }
 
+// Error is the text without secrets.
 func (e *redactedError) Error() string { return e.text }
+
+// Unwrap gives the error whose text must not be shown.
 func (e *redactedError) Unwrap() error { return e.err }
 
 // redacted returns err with a text without secrets.

@@ -42,10 +42,12 @@ func storedIn(from Source, desc ocispec.Descriptor) *storedBlob {
 	}}
 }
 
+// Available says that all of it is there, at once.
 func (s *storedBlob) Available(context.Context, int64) (int64, bool, error) {
 	return s.desc.Size, true, nil
 }
 
+// Descriptor is known from the start.
 func (s *storedBlob) Descriptor(context.Context) (ocispec.Descriptor, error) { return s.desc, nil }
 
 // Open goes on where the last reader has ended if it can, else reads over what is before the offset, and so verifies that too.

@@ -34,7 +34,10 @@ type credentialError struct {
 	err        error
 }
 
+// Error says what failed; the text of the cause, which might hold a secret, is not added.
 func (e *credentialError) Error() string { return e.what }
+
+// Unwrap gives the cause.
 func (e *credentialError) Unwrap() error { return e.err }
 
 // credentialKey says which of the stored credentials a repository's requests use.

@@ -15,7 +15,10 @@ import (
 // sourceError is a failure to read what is to be uploaded: none of the registry's.
 type sourceError struct{ err error }
 
+// Error is the source's own text.
 func (e *sourceError) Error() string { return e.err.Error() }
+
+// Unwrap gives the source's own error.
 func (e *sourceError) Unwrap() error { return e.err }
 
 // upload is a blob that a repository is to have.

@@ -15,6 +15,7 @@ import (
 // Refused is the error of a builder that does not make an image.
 type Refused struct{ Output string }
 
+// Error is all that the builder has said.
 func (e *Refused) Error() string { return "refused:\n" + e.Output }
 
 // program runs a program in a directory; a failure is a *Refused.

@@ -48,7 +48,10 @@ type passingError struct {
 	after time.Duration
 }
 
+// Error is the failure's own text: that it may pass is for attempts.
 func (e *passingError) Error() string { return e.err.Error() }
+
+// Unwrap gives the failure.
 func (e *passingError) Unwrap() error { return e.err }
 
 // attempts calls try until it succeeds, fails for good, or has failed too often

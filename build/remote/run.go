@@ -68,6 +68,7 @@ func (e *gitError) Error() string {
 	return "git: " + e.err.Error()
 }
 
+// Unwrap gives how the program ended, or why it could not begin.
 func (e *gitError) Unwrap() error { return e.err }
 
 func (e *gitError) says(texts ...string) bool {

@@ -61,6 +61,7 @@ type usageError struct {
 	msg, hint string
 }
 
+// Error is what is wrong with the command line, without the hint.
 func (e *usageError) Error() string { return e.msg }
 
 // usagef makes a usageError without a hint.
@@ -71,6 +72,7 @@ func usagef(format string, args ...any) error {
 // helpRequest is not a mistake: the user asked for a command's help.
 type helpRequest struct{ command *command }
 
+// Error is never printed: the help is.
 func (e *helpRequest) Error() string { return "help requested" }
 
 // parse finds the command in args and has its flags and arguments checked.

@@ -392,5 +392,8 @@ type startError struct {
 	hint string
 }
 
+// Error is what kept the command from running, without the hint.
 func (e *startError) Error() string { return e.err.Error() }
+
+// Unwrap gives what kept the command from running.
 func (e *startError) Unwrap() error { return e.err }

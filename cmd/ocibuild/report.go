@@ -50,6 +50,7 @@ With --json or --progress=json the output changes, the exit codes do not.
 // interrupted is the cause of a context that a signal has ended.
 type interrupted struct{ signal unix.Signal }
 
+// Error names the signal, as in "interrupted by SIGTERM".
 func (e *interrupted) Error() string { return "interrupted by " + unix.SignalName(e.signal) }
 
 // contextError is a build context or Dockerfile that cannot be used.
@@ -58,6 +59,7 @@ type contextError struct {
 	err       error
 }
 
+// Error is the message, with the cause in plain words where there is one.
 func (e *contextError) Error() string {
 	if e.err != nil {
 		return e.msg + ": " + plainCause(e.err)
@@ -65,6 +67,7 @@ func (e *contextError) Error() string {
 	return e.msg
 }
 
+// Unwrap gives the cause, or nil.
 func (e *contextError) Unwrap() error { return e.err }
 
 // plainCause drops the operation and the path that a file system error
@@ -83,12 +86,16 @@ type storeError struct {
 	err       error
 }
 
+// Error is the message alone, which says of the cause what is worth saying.
 func (e *storeError) Error() string { return e.msg }
+
+// Unwrap gives the cause, or nil.
 func (e *storeError) Unwrap() error { return e.err }
 
 // exitError asks for an exit code after everything has been said.
 type exitError struct{ code int }
 
+// Error is never printed: whoever asks for the code has said everything.
 func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // exitCode gives the exit code for an error.

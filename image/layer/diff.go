@@ -212,6 +212,7 @@ func openRegular(dir int, name string) (int, error) {
 // fdReader reads from a file descriptor, without what os.File adds.
 type fdReader int
 
+// Read begins again when a signal interrupts it.
 func (fd fdReader) Read(p []byte) (int, error) {
 	for {
 		n, err := unix.Read(int(fd), p)

@@ -213,6 +213,7 @@ func futimens(fd int, mtime unix.Timespec) error {
 // fdWriter writes to a file descriptor.
 type fdWriter int
 
+// Write writes all of p, over as many calls as that takes.
 func (fd fdWriter) Write(p []byte) (int, error) {
 	for done := 0; done < len(p); {
 		n, err := unix.Write(int(fd), p[done:])
@@ -234,6 +235,7 @@ type holeWriter struct {
 	offset int64
 }
 
+// Write leaves out blocks of 4096 bytes that are all zeros.
 func (w *holeWriter) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		b := rest[:min(len(rest), 4096)]

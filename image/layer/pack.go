@@ -142,6 +142,7 @@ func gzipTrailer(out []byte, sum uint32, size int64) []byte {
 // appender is a writer into memory.
 type appender struct{ data []byte }
 
+// Write never fails.
 func (a *appender) Write(p []byte) (int, error) {
 	a.data = append(a.data, p...)
 	return len(p), nil

@@ -41,6 +41,7 @@ type countingWriter struct {
 	n int64
 }
 
+// Write counts what the buffer has taken.
 func (w *countingWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
 	w.n += int64(n)
