@@ -3,10 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -151,72 +148,145 @@ func (k *copier) chosen(ctx context.Context, desc ocispec.Descriptor, body []byt
 	case len(k.r.Platforms) == 0:
 		return desc, nil
 	case !isIndex(doc.MediaType):
-		return desc, k.suits(ctx, doc)
-	}
-	keep, err := k.entries(doc.Manifests)
-	switch {
-	case err != nil:
-		return desc, err
+		return desc, k.suits(ctx, doc, k.r.Platforms)
 	case len(k.r.Platforms) == 1:
-		only := doc.Manifests[keep[0]]
-		return ocispec.Descriptor{MediaType: only.MediaType, Digest: only.Digest, Size: only.Size}, nil
-	case len(keep) == len(doc.Manifests):
+		return k.image(ctx, doc, k.r.Platforms[0])
+	}
+	return k.part(ctx, desc, body, k.r.Platforms, 0)
+}
+
+// image finds the image for a platform in an index, and in those that it names.
+func (k *copier) image(ctx context.Context, doc *document, want ocispec.Platform) (ocispec.Descriptor, error) {
+	for depth := 0; ; depth++ {
+		if depth == maxDepth {
+			return ocispec.Descriptor{}, k.tooDeep()
+		}
+		e, err := k.pick(ctx, doc.Manifests, want, depth)
+		if err != nil || !isIndex(e.MediaType) {
+			return ocispec.Descriptor{MediaType: e.MediaType, Digest: e.Digest, Size: e.Size}, err
+		}
+		if doc, err = k.parsed(ctx, e); err != nil {
+			return e, err
+		}
+	}
+}
+
+// part makes an index of those entries of another that are for some platforms, and of what goes with them; of indexes in it too.
+func (k *copier) part(ctx context.Context, desc ocispec.Descriptor, body []byte, want wanted, depth int) (ocispec.Descriptor, error) {
+	if depth == maxDepth {
+		return desc, k.tooDeep()
+	}
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil {
+		return desc, k.errorf("", "%s: %s", desc.Digest, err.Error())
+	}
+	chosen, err := k.entries(ctx, doc.Manifests, want, depth)
+	if err != nil {
+		return desc, err
+	}
+	changed := len(chosen) < len(doc.Manifests)
+	for i, c := range chosen {
+		if !isIndex(c.desc.MediaType) {
+			continue
+		}
+		if chosen[i].desc, err = k.nested(ctx, c.choice, depth+1); err != nil {
+			return desc, err
+		}
+		changed = changed || chosen[i].desc.Digest != c.desc.Digest
+	}
+	if !changed {
 		return desc, nil
 	}
-	if desc, body, err = subIndex(desc, body, keep); err == nil {
+	if desc, body, err = subIndex(desc, body, chosen); err == nil {
 		k.keep(desc.Digest, body)
 	}
 	return desc, err
 }
 
+// nested is part for an index that another one names, which keeps all else that the entry says.
+func (k *copier) nested(ctx context.Context, c choice, depth int) (ocispec.Descriptor, error) {
+	body, err := k.child(ctx, c.desc)
+	if err != nil {
+		return c.desc, err
+	}
+	part, err := k.part(ctx, c.desc, body, c.want, depth)
+	c.desc.Digest, c.desc.Size = part.Digest, part.Size
+	return c.desc, err
+}
+
 // entries finds those of an index that are for the wanted platforms, and those that go with them.
-func (k *copier) entries(list []ocispec.Descriptor) ([]int, error) {
-	wanted := map[digest.Digest]bool{}
-	for _, want := range k.r.Platforms {
-		e, ok := choose(list, want)
-		if !ok {
-			hint := "it has no image at all"
-			if names := available(list); len(names) > 0 {
-				hint = "available: " + strings.Join(names, ", ")
-			}
-			return nil, k.errorf(hint, "there is no image for %s", platformName(want))
+func (k *copier) entries(ctx context.Context, list []ocispec.Descriptor, want wanted, depth int) ([]entryChoice, error) {
+	suit := map[digest.Digest]wanted{}
+	for _, w := range want {
+		e, err := k.pick(ctx, list, w, depth)
+		if err != nil {
+			return nil, err
 		}
-		wanted[e.Digest] = true
+		suit[e.Digest] = append(suit[e.Digest], w)
 	}
-	var keep []int
+	var chosen []entryChoice
 	for i, e := range list {
-		if wanted[e.Digest] {
-			keep = append(keep, i)
+		if suit[e.Digest] != nil || suit[digest.Digest(e.Annotations["vnd.docker.reference.digest"])] != nil {
+			chosen = append(chosen, entryChoice{i, choice{e, suit[e.Digest]}})
 		}
 	}
-	for i, e := range list {
-		if wanted[digest.Digest(e.Annotations["vnd.docker.reference.digest"])] {
-			keep = append(keep, i)
-		}
+	return chosen, nil
+}
+
+// pick picks the entry of an index that suits. One that names no platform has to tell it.
+func (k *copier) pick(ctx context.Context, list []ocispec.Descriptor, want ocispec.Platform, depth int) (ocispec.Descriptor, error) {
+	e, err := k.entry(ctx, k, list, want, depth)
+	if err != nil || e.Platform != nil || isIndex(e.MediaType) {
+		return e, err
 	}
-	slices.Sort(keep)
-	return slices.Compact(keep), nil
+	doc, err := k.parsed(ctx, e)
+	if err != nil {
+		return e, err
+	}
+	return e, k.suits(ctx, doc, wanted{want})
+}
+
+func (k *copier) tooDeep() error {
+	return k.errorf("", "indexes are nested more than %d deep", maxDepth)
+}
+
+// parsed fetches and parses a manifest that another one names.
+func (k *copier) parsed(ctx context.Context, desc ocispec.Descriptor) (*document, error) {
+	body, err := k.child(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseManifest(desc.MediaType, body)
+	if err != nil {
+		return nil, k.errorf("", "%s: %s", desc.Digest, err.Error())
+	}
+	return doc, nil
 }
 
 // suits checks the platform of an image that is for one alone.
-func (k *copier) suits(ctx context.Context, doc *document) error {
-	if doc.Config.MediaType != ocispec.MediaTypeImageConfig && doc.Config.MediaType != mediaTypeDockerConfig {
-		return nil
-	}
-	body, err := readStored(ctx, k, *doc.Config)
-	if err != nil {
+func (k *copier) suits(ctx context.Context, doc *document, all wanted) error {
+	found, err := k.config(ctx, *doc.Config)
+	if err != nil || found == nil {
 		return err
 	}
-	var found ocispec.Platform
-	if err := json.Unmarshal(body, &found); err != nil {
-		return k.errorf("", "the config %s is malformed: %s", doc.Config.Digest, err.Error())
-	}
-	for _, want := range k.r.Platforms {
-		if !suits(found, want) {
-			return k.errorf("leave --platform out to copy it as it is", "the image is for %s, not for %s", platformName(found), platformName(want))
+	for _, want := range all {
+		if !suits(*found, want) {
+			return k.errorf("leave --platform out to copy it as it is", "the image is for %s, not for %s", platformName(*found), platformName(want))
 		}
 	}
 	return nil
+}
+
+// config fetches a config and gives the platform that it tells, nil if it is no image's.
+func (k *copier) config(ctx context.Context, desc ocispec.Descriptor) (*ocispec.Platform, error) {
+	if !isImageConfig(desc.MediaType) {
+		return nil, nil
+	}
+	body, err := readStored(ctx, k, desc)
+	if err != nil {
+		return nil, err
+	}
+	return k.platformIn(desc, body)
 }
 
 // referrers copies what is about a manifest, about the images of an index, and about that again.

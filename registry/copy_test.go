@@ -134,6 +134,62 @@ func TestCopyPlatforms(t *testing.T) {
 	}
 }
 
+// TestCopyPlatformsOfNestedIndexes copies some images out of indexes in an index, of which one does not tell its platforms.
+func TestCopyPlatformsOfNestedIndexes(t *testing.T) {
+	have := newStore()
+	image, other, third := have.image(amd64, 1), have.image(arm64, 2), have.image(armV7, 3)
+	silent := have.image(ocispec.Platform{OS: "linux", Architecture: "riscv64"}, 4)
+	image.Platform, other.Platform, third.Platform = &amd64, &arm64, &armV7
+	note := have.attestation(other)
+	inner := have.nest(other, third, note)
+	inner.Annotations = map[string]string{"kept": "yes"}
+	index := have.nest(image, inner, have.nest(silent))
+	from := newFake(t)
+	from.seed("app", "v1", have, index)
+	for _, test := range []struct {
+		platforms []ocispec.Platform
+		want      string // the images that are at the destination, or the error
+	}{
+		{only(arm64), "other"},
+		{only(ocispec.Platform{OS: "linux", Architecture: "riscv64"}), "silent"},
+		{[]ocispec.Platform{arm64, amd64}, "image other note"},
+		{[]ocispec.Platform{armV7, arm64, {OS: "linux", Architecture: "riscv64"}}, "other third note silent"},
+		{[]ocispec.Platform{amd64, arm64, armV7, {OS: "linux", Architecture: "riscv64"}}, "image other third note silent"},
+		{[]ocispec.Platform{amd64, {OS: "linux", Architecture: "s390x"}}, "there is no image for linux/s390x; available: linux/amd64, linux/arm64, linux/arm/v7, linux/riscv64"},
+	} {
+		to := newFake(t)
+		got, err := newClient(t, Options{}).Copy(t.Context(), CopyRequest{From: from.repo("app"), Reference: "v1", To: to.repo("app"), Tag: "x", Platforms: test.platforms})
+		if err != nil {
+			if !strings.Contains(asError(t, err).Error(), test.want) {
+				t.Errorf("%v: %v", test.platforms, err)
+			}
+			continue
+		}
+		var names []string
+		for _, d := range []struct {
+			name string
+			desc ocispec.Descriptor
+		}{{"image", image}, {"other", other}, {"third", third}, {"note", note}, {"silent", silent}} {
+			if _, ok := to.manifests["app "+d.desc.Digest.String()]; ok {
+				names = append(names, d.name)
+			}
+		}
+		if strings.Join(names, " ") != test.want {
+			t.Errorf("%v: got %v, want %s", test.platforms, names, test.want)
+		}
+		into := newStore()
+		if _, err := newClient(t, Options{}).Pull(t.Context(), PullRequest{Repo: to.repo("app"), Reference: "x", All: true}, into); err != nil {
+			t.Errorf("%v: %v", test.platforms, err)
+		}
+		if len(test.platforms) == 4 && got.Digest != index.Digest {
+			t.Errorf("all platforms: got %s, which is not the index", got.Digest)
+		}
+		if len(test.platforms) == 2 && !strings.Contains(string(to.manifests["app x"].body), `"kept":"yes"`) {
+			t.Errorf("the entry of an index has lost its annotations: %s", to.manifests["app x"].body)
+		}
+	}
+}
+
 func TestCopyReferrers(t *testing.T) {
 	for _, knows := range []bool{true, false} {
 		from, to, have := newFake(t), newFake(t), newStore()

@@ -3,13 +3,11 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -172,94 +170,13 @@ func (p *puller) choose(ctx context.Context, entries []ocispec.Descriptor, want 
 		}
 	}
 	for _, w := range want {
-		e, err := p.entry(ctx, entries, w, depth)
+		e, err := p.entry(ctx, p, entries, w, depth)
 		if err != nil {
 			return nil, err
 		}
 		add(e, w)
 	}
 	return chosen, nil
-}
-
-// maxSilent bounds how many entries of an index are looked into for their platforms.
-const maxSilent = 16
-
-// entry picks the entry of an index that suits. Entries that name no platform are looked into when no other suits.
-func (p *puller) entry(ctx context.Context, entries []ocispec.Descriptor, want ocispec.Platform, depth int) (ocispec.Descriptor, error) {
-	if child, ok := choose(entries, want); ok {
-		return child, nil
-	}
-	silent := silentEntries(entries)
-	if len(silent) == 1 {
-		return silent[0], nil
-	}
-	seen := append([]ocispec.Descriptor{}, entries...)
-	for _, e := range silent[:min(len(silent), maxSilent)] {
-		found, err := p.platformsOf(ctx, e, depth+1)
-		if err != nil {
-			return e, err
-		}
-		for _, platform := range found {
-			e.Platform = &platform
-			seen = append(seen, e)
-		}
-	}
-	if child, ok := choose(seen, want); ok {
-		return child, nil
-	}
-	hint := "it has no image at all"
-	if names := available(seen); len(names) > 0 {
-		hint = "available: " + strings.Join(names, ", ")
-	}
-	return ocispec.Descriptor{}, p.errorf(hint, "there is no image for %s", platformName(want))
-}
-
-// silentEntries are those that may be images and do not say for which platform.
-func silentEntries(entries []ocispec.Descriptor) []ocispec.Descriptor {
-	var silent []ocispec.Descriptor
-	for _, e := range entries {
-		if e.Platform == nil && isImage(e) && (isIndex(e.MediaType) || isManifest(e.MediaType)) {
-			silent = append(silent, e)
-		}
-	}
-	return silent
-}
-
-// platformsOf reads a manifest's platform from its config, and those of a nested index from what it names.
-func (p *puller) platformsOf(ctx context.Context, desc ocispec.Descriptor, depth int) ([]ocispec.Platform, error) {
-	if depth >= maxDepth {
-		return nil, nil
-	}
-	body, err := p.child(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := parseManifest(desc.MediaType, body)
-	if err != nil {
-		return nil, nil //nolint:nilerr // another entry may suit; if it does not, this one has no platform to offer
-	}
-	if !isIndex(doc.MediaType) {
-		found, err := p.config(ctx, *doc.Config)
-		if found == nil {
-			return nil, err
-		}
-		return []ocispec.Platform{*found}, err
-	}
-	var all []ocispec.Platform
-	for _, e := range doc.Manifests {
-		if e.Platform != nil && isImage(e) {
-			all = append(all, *e.Platform)
-		}
-	}
-	silent := silentEntries(doc.Manifests)
-	for _, e := range silent[:min(len(silent), maxSilent)] {
-		found, err := p.platformsOf(ctx, e, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
-	return all, nil
 }
 
 // child returns the bytes of a manifest that an index names.
@@ -353,24 +270,14 @@ func (p *puller) config(ctx context.Context, desc ocispec.Descriptor) (*ocispec.
 	if desc.Size > maxConfig {
 		return nil, p.errorf("", "the config %s is larger than %d bytes", desc.Digest, maxConfig)
 	}
-	if err := p.blob(ctx, desc); err != nil {
+	if err := p.blob(ctx, desc); err != nil || !isImageConfig(desc.MediaType) {
 		return nil, err
-	}
-	if desc.MediaType != ocispec.MediaTypeImageConfig && desc.MediaType != mediaTypeDockerConfig {
-		return nil, nil
 	}
 	body, err := readStored(ctx, p.into, desc)
 	if err != nil {
 		return nil, err
 	}
-	var platform ocispec.Platform
-	if err := json.Unmarshal(body, &platform); err != nil {
-		return nil, p.errorf("", "the config %s is malformed: %s", desc.Digest, err.Error())
-	}
-	if platform.OS == "" && platform.Architecture == "" {
-		return nil, nil
-	}
-	return &platform, nil
+	return p.platformIn(desc, body)
 }
 
 // blob stores a blob unless it is there. Two pulls that want the same one fetch it once.

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
@@ -256,7 +254,8 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 	if err != nil {
 		return desc, nil, nil, err
 	}
-	var have, images []int
+	var have []entryChoice
+	images := 0
 	var missing []ocispec.Descriptor
 	for i, child := range doc.Manifests {
 		switch {
@@ -264,9 +263,9 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 			missing = append(missing, child)
 			continue
 		case isImage(child):
-			images = append(images, i)
+			images++
 		}
-		have = append(have, i)
+		have = append(have, entryChoice{i, choice{desc: child}})
 	}
 	if len(missing) == 0 {
 		return desc, body, nil, nil
@@ -276,12 +275,12 @@ func (p *pusher) whatIsThere(ctx context.Context, desc ocispec.Descriptor, body 
 		without = []string{"what goes with its images"}
 	}
 	lacks := strings.Join(without, ", ")
-	if p.complete || len(images) == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
+	if p.complete || images == 0 || p.reference == "" || strings.Contains(p.reference, ":") {
 		return desc, nil, nil, p.errorf("pull what is missing, or push what is there by a tag",
 			"the index %s is not complete, neither here nor at the registry: it lacks %s", desc.Digest, lacks)
 	}
 	if len(have) == 1 {
-		desc, body, err = p.either(ctx, doc.Manifests[have[0]])
+		desc, body, err = p.either(ctx, have[0].desc)
 	} else {
 		desc, body, err = subIndex(desc, body, have)
 	}
@@ -337,25 +336,3 @@ func (p *pusher) either(ctx context.Context, desc ocispec.Descriptor) (ocispec.D
 	return p.manifest(ctx, desc.Digest.String())
 }
 
-// subIndex returns an index of some of the manifests of another; all else is kept as it is.
-func subIndex(desc ocispec.Descriptor, body []byte, keep []int) (ocispec.Descriptor, []byte, error) {
-	var index map[string]json.RawMessage
-	var all, some []json.RawMessage
-	if err := json.Unmarshal(body, &index); err != nil {
-		return desc, nil, fmt.Errorf("read index %s: %w", desc.Digest, err)
-	}
-	if err := json.Unmarshal(index["manifests"], &all); err != nil {
-		return desc, nil, fmt.Errorf("read index %s: %w", desc.Digest, err)
-	}
-	for _, i := range keep {
-		some = append(some, all[i])
-	}
-	var err error
-	if index["manifests"], err = json.Marshal(some); err == nil {
-		body, err = json.Marshal(index)
-	}
-	if err != nil {
-		return desc, nil, fmt.Errorf("write an index: %w", err)
-	}
-	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: digest.FromBytes(body), Size: int64(len(body))}, body, nil
-}
