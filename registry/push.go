@@ -335,4 +335,3 @@ func (p *pusher) either(ctx context.Context, desc ocispec.Descriptor) (ocispec.D
 	}
 	return p.manifest(ctx, desc.Digest.String())
 }
-
