@@ -100,7 +100,7 @@ func (c *buildCommand) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.pullText, "pull", string(build.PullMissing), "ask registries for base images: `always`, missing, newer or never; --pull alone is always")
 	fs.Lookup("pull").NoOptDefVal = string(build.PullAlways)
 	c.pullFlag = fs.Lookup("pull")
-	fs.StringVar(&c.onFailure, "on-failure", "stop", "when a step's command fails, `stop` or open a shell in the files that it left, with its mounts")
+	fs.StringVar(&c.onFailure, "on-failure", "stop", "what to do when a step's command fails, an `ACTION`: stop, or shell, which opens one in the files that it left, with its mounts")
 	fs.StringArrayVar(&c.beforeTexts, "break-before", nil, "open a shell before this `STEP`: NUMBER, STAGE:NUMBER, :LINE or words of it (may be repeated)")
 	fs.StringArrayVar(&c.afterTexts, "break-after", nil, "open a shell after this `STEP` (may be repeated)")
 	fs.BoolVar(&c.replay, "replay-logs", false, "show the output of steps that are cached, as it was when they ran")

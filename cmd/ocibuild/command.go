@@ -210,7 +210,7 @@ func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
 	fs.Usage = func() {}
 	v.flags(fs)
 	if cmd.enters {
-		fs.StringVar(&g.isolation, "isolation", "", "run steps at this `LEVEL`: auto, root, rootless, rootless-single, chroot or none (default $OCIBUILD_ISOLATION, or auto)")
+		fs.StringVar(&g.isolation, "isolation", "", "work at this `LEVEL` of isolation: auto, root, rootless, rootless-single, chroot or none (default $OCIBUILD_ISOLATION, or auto)")
 	}
 	if cmd.grows {
 		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes, and what has no room then ends (default $"+limitVariable+", the store's config file, or none)")

@@ -154,7 +154,10 @@ func writeHelp(w io.Writer, c *command) error {
 	if len(c.examples) > 0 {
 		b.WriteString("\nExamples:\n")
 		for _, e := range c.examples {
-			fmt.Fprintf(&b, "  %s\n      %s\n", e.line, e.does)
+			fmt.Fprintf(&b, "  %s\n", e.line)
+			if e.does != "" {
+				fmt.Fprintf(&b, "      %s\n", e.does)
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -22,7 +22,7 @@ func lsDescription() *command {
 	return &command{
 		name: "ls", args: "IMAGE[:PATH]", short: "list the files of an image",
 		long: "Lists a directory of an image, or its root, straight from the layers: nothing is unpacked. PATH begins with a slash; " +
-			"links are followed inside the image. For the build cache's images, and the second time, no layer is read.\n" +
+			"links are followed inside the image. Of images that were built here, and the second time, no layer is read.\n" +
 			"Fields of templates: .Path .Name .Type .Mode .UID .GID .Size .ModTime .Link .Digest .Layer .Xattrs; Layer is the " +
 			"diff id of the layer that the file comes from.",
 		examples: []example{

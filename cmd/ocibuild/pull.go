@@ -49,7 +49,7 @@ func (c *pullCommand) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.all, "all-platforms", false, "fetch the images for all platforms, and what belongs to them")
 	fs.BoolVarP(&c.allTags, "all-tags", "a", false, "fetch all tags of the repository")
 	fs.BoolVar(&c.referrers, "referrers", false, "fetch the artifacts that are about the image too: signatures, bills of materials and the like")
-	fs.StringVar(&c.policy, "policy", string(build.PullAlways), "ask the registry `always`, missing (if the store has no such image), newer (and mind it not if there is no answer) or never")
+	fs.StringVar(&c.policy, "policy", string(build.PullAlways), "`WHEN` to ask the registry: always, missing (if the store has no such image), newer (and mind it not if there is no answer) or never")
 	c.show.declare(fs)
 	insecureFlag(fs, &c.insecure)
 }

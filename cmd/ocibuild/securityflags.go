@@ -14,10 +14,11 @@ type securityFlags struct {
 	addTexts, dropTexts, optTexts []string
 }
 
-func (f *securityFlags) flags(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&f.addTexts, "cap-add", nil, "give steps this `CAPABILITY`, as in NET_ADMIN, or ALL (may be repeated)")
-	fs.StringSliceVar(&f.dropTexts, "cap-drop", nil, "take this `CAPABILITY` from steps, or ALL (may be repeated)")
-	fs.StringArrayVar(&f.optTexts, "security-opt", nil, "confine steps by this `OPTION`: seccomp=FILE|unconfined, no-new-privileges, systempaths=unconfined (may be repeated)")
+// flags declares them for steps, or whoever else is confined.
+func (f *securityFlags) flags(fs *pflag.FlagSet, who string) {
+	fs.StringSliceVar(&f.addTexts, "cap-add", nil, "give "+who+" this `CAPABILITY`, as in NET_ADMIN, or ALL (may be repeated)")
+	fs.StringSliceVar(&f.dropTexts, "cap-drop", nil, "take this `CAPABILITY` from "+who+", or ALL (may be repeated)")
+	fs.StringArrayVar(&f.optTexts, "security-opt", nil, "confine "+who+" by this `OPTION`: seccomp=FILE|unconfined, no-new-privileges, systempaths=unconfined (may be repeated)")
 }
 
 // check reads what the flags say.

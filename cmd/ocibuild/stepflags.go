@@ -29,7 +29,7 @@ type stepFlags struct {
 }
 
 func (f *stepFlags) flags(fs *pflag.FlagSet) {
-	f.security.flags(fs)
+	f.security.flags(fs, "steps")
 	fs.StringArrayVar(&f.allowTexts, "allow", nil, "let steps have a `PRIVILEGE` that they ask for: network.host, security.insecure, device or device=NAME[,alias=ALIAS] (may be repeated)")
 	fs.StringArrayVar(&f.run.DeviceDirs, "cdi-spec-dir", nil, "read the specifications of devices in this `DIR`, and not in /etc/cdi and /var/run/cdi (may be repeated)")
 	fs.StringArrayVar(&f.sshTexts, "ssh", nil, "let RUN --mount=type=ssh show a step an agent, `default|ID[=SOCKET|KEY[,KEY]]`: yours, another's socket, or one with these keys (may be repeated)")

@@ -14,7 +14,7 @@ type tagCommand struct {
 
 func tagDescription() *command {
 	return &command{
-		name: "tag", args: "IMAGE NAME[:TAG]...", short: "give an image one more name",
+		name: "tag", args: "IMAGE NAME[:TAG]...", short: "give an image more names",
 		long: "Gives an image that is in the store more names. IMAGE is a name, an image id or the beginning of one. " +
 			"A name that another image has moves; that image keeps its other names and its id.",
 		examples: []example{
