@@ -4,7 +4,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +38,7 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"build/remote":      {[]string{"parser", "image/usage"}, []string{"github.com/opencontainers/go-digest", "golang.org/x/sys/unix"}},
 	"build/space":       {[]string{"build/remote", "image", "image/layer", "image/usage", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/sshagent":    {nil, []string{"golang.org/x/crypto/ssh"}},
-	"cmd/ocibuild":      {[]string{"build/remote", "build/space", "build/sshagent", "parser", "image", "image/layer", "image/rootfs", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"cmd/ocibuild":      {[]string{"build/remote", "build/space", "build/sshagent", "parser", "image", "image/layer", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 }
 
 func TestImportLattice(t *testing.T) {
@@ -106,5 +108,28 @@ func TestLatticeIsComplete(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestReadmeHasTheLattice compares the README's table of packages.
+func TestReadmeHasTheLattice(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| \\[`([a-z/]+)`\\].*\\| ?([^|]*) \\|$").FindAllStringSubmatch(string(text), -1) {
+		imports := strings.Split(strings.TrimSpace(row[2]), ", ")
+		slices.Sort(imports)
+		told[row[1]] = strings.Join(imports, ", ")
+	}
+	for dir, allowed := range lattice {
+		want := strings.Join(slices.Sorted(slices.Values(allowed.ours)), ", ")
+		if got, ok := told[dir]; !ok || got != want {
+			t.Errorf("the README says that %s imports %q, want %q", dir, got, want)
+		}
+	}
+	if len(told) != len(lattice) {
+		t.Errorf("the README has %d packages, want %d", len(told), len(lattice))
 	}
 }

@@ -9,17 +9,17 @@
 //
 // # One step
 //
-// The parent mounts the snapshot as a detached overlay (it is attached to no
-// directory and vanishes with its last descriptor), starts /proc/self/exe in new
-// mount, pid, ipc, uts, cgroup and, for network "none", network namespaces, and
-// sends it a compact plan over a socket. That process attaches the overlay in
-// its own mount namespace, pivots into it, mounts /proc, /sys and /dev, the parts
-// of other trees ([Bind]), among them sockets ([Listen]), and the files in memory
-// ([File]) that the step is shown, takes the identity of the step on its main
-// thread under a seccomp filter ([Security]), starts the command, reaps every orphan and reports how the command ended. Its own end ends the pid
-// namespace, so nothing a step starts outlives it: not when the command leaves
-// processes behind, not when the context is cancelled, and not when the parent is
-// killed, because the other end of the socket is then closed.
+// The parent mounts the snapshot as a detached overlay (it is attached to no directory and
+// vanishes with its last descriptor), starts /proc/self/exe in new mount, pid, ipc, uts,
+// cgroup and, for network "none", network namespaces, and sends it a compact plan over a
+// socket. That process attaches the overlay in its own mount namespace, pivots into it,
+// mounts /proc, /sys and /dev, the parts of other trees ([Bind]), among them sockets
+// ([Listen]), and the files in memory ([File]) that the step is shown, takes the identity
+// of the step on its main thread under a seccomp filter ([Security]), starts the command,
+// reaps every orphan and reports how the command ended. Its own end ends the pid namespace,
+// so nothing a step starts outlives it: not when the command leaves processes behind, not
+// when the context is cancelled, and not when the parent is killed, because the other end
+// of the socket is then closed.
 //
 // Before the plan is sent, the process is put into a cgroup of the step's own, where
 // one can be had, that counts its memory and keeps its [Resources]: in v1 below ours,
@@ -76,14 +76,12 @@
 //
 // # Invariants
 //
-// A step leaves no mount, process, cgroup or descriptor behind. Mount points
-// that the image lacks leave no trace in the upper directory, but for /proc, /dev
-// and /sys. Descriptors of the
-// caller, but standard output and error as pipes, do not reach the command.
+// A step leaves no mount, process, cgroup or descriptor behind. Mount points that the image
+// lacks leave no trace in the upper directory, but for /proc, /dev and /sys. Descriptors of
+// the caller, but standard output and error as pipes, do not reach the command.
 //
 // # What it will not do
 //
-// It runs no hooks. It
-// refuses a spec that asks for what it does not carry out. It needs Linux
-// 5.12 (mount_setattr, openat2, overlay in user namespaces).
+// It runs no hooks. It refuses a spec that asks for what it does not carry out. It needs
+// Linux 5.12 (mount_setattr, openat2, overlay in user namespaces).
 package executor

@@ -37,14 +37,15 @@
 //	/n char 0666 0:0 1,3
 //	/p fifo 0600 1:2 @1000
 //
-// A path, a target or a value with blanks or bytes that are not printable is
-// a quoted Go string. "= PATH" makes a hard link; "@SECONDS" is the
-// modification time. In want, config and history, times after the year 2000 are left out, which are
-// the test's own, and those of directories, which BuildKit does not always keep. A file of more than 64 bytes is sha256:DIGEST size:N there.
+// A path, a target or a value with blanks or bytes that are not printable is a quoted Go
+// string. "= PATH" makes a hard link; "@SECONDS" is the modification time. In want, config
+// and history, times after the year 2000 are left out, which are the test's own, and those
+// of directories, which BuildKit does not always keep. A file of more than 64 bytes is
+// sha256:DIGEST size:N there.
 //
-// Where a tree is written to be made, mode and owner may be missing (0755 for
-// directories, 0644 for what else there is, 0:0), zeros:N is a file of N
-// zeros, host:FILE has the bytes of a file of this machine, and the type socket is
-// known. In archives the paths are taken as they
-// are, the lines in their order, and user=NAME and group=NAME are the owner's names.
+// Where a tree is written to be made, mode and owner may be missing (0755 for directories,
+// 0644 for what else there is, 0:0), zeros:N is a file of N zeros, host:FILE has the bytes
+// of a file of this machine, and the type socket is known. In archives the paths are taken
+// as they are, the lines in their order, and user=NAME and group=NAME are the owner's
+// names.
 package conformance

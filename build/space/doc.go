@@ -22,6 +22,6 @@
 // it does, and before it names what it has made; where names and running builds
 // leave none, it says so, and the program ends.
 //
-// The package imports the store's three parts (images, cache, snapshots) and knows
+// The package imports the parts of the store (images, cache, snapshots, what was fetched) and knows
 // no Dockerfile.
 package space

@@ -8,6 +8,6 @@
 // one of that name in an earlier directory; two in one directory are a conflict, and
 // neither is there.
 //
-// Files are JSON or YAML. Hooks, network devices and resource control classes are not carried out: a device
-// that asks for them is refused.
+// Files are JSON or YAML. Hooks, network devices and resource control classes are not
+// carried out: a device that asks for them is refused.
 package cdi
