@@ -28,6 +28,9 @@ const helperVar = "OCIBUILD_TEST_HELPER"
 
 func TestMain(m *testing.M) {
 	Init()
+	if os.Getenv(unifiedVar) != "" {
+		os.Exit(beMachine())
+	}
 	if os.Getenv(confineVar) != "" {
 		os.Exit(fatal(confineSelf()))
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,9 +217,118 @@ func TestRunUsage(t *testing.T) {
 	if !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	if used.PeakMemory < 1<<19 || used.CPUTime <= 0 || used.Written < 8<<20 {
+	if used.PeakMemory < 1<<19 || used.CPUTime <= 0 || used.Written < 8<<20 && !inMemory(t, s.dir) {
 		t.Errorf("got %+v", used)
 	}
+}
+
+// inMemory says that nothing written to a directory reaches a disk.
+func inMemory(t *testing.T, dir string) bool {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Type == unix.TMPFS_MAGIC
+}
+
+// TestRunResourcesHold looks at the cgroups of a step while it runs.
+func TestRunResourcesHold(t *testing.T) {
+	for name, test := range map[string]struct {
+		r    Resources
+		want map[string]string // by name of a file, of v1 or v2, where it is there
+	}{
+		"memory": {Resources{Memory: 512 << 20}, map[string]string{
+			"memory.limit_in_bytes": "536870912", "memory.memsw.limit_in_bytes": "1073741824",
+			"memory.max": "536870912", "memory.swap.max": "536870912",
+		}},
+		"no swap": {Resources{Memory: 512 << 20, Swap: 512 << 20}, map[string]string{
+			"memory.memsw.limit_in_bytes": "536870912", "memory.max": "536870912", "memory.swap.max": "0",
+		}},
+		"processors": {Resources{CPUQuota: 50_000, CPUShares: 512}, map[string]string{
+			"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000", "cpu.shares": "512", "cpu.max": "50000 100000", "cpu.weight": "20",
+		}},
+		"which processors": {Resources{CPUs: "0", Mems: "0"}, map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"}},
+		"processes":        {Resources{PIDs: 99}, map[string]string{"pids.max": "99"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			e := New(s)
+			if err := e.CanLimit(test.r); err != nil {
+				t.Skipf("needs a cgroup: %v", err)
+			}
+			stdin, end := io.Pipe()
+			p := script("echo up; cat; grep Cpus_allowed_list /proc/self/status")
+			p.Resources = test.r
+			met := 0
+			out := &watch{want: "up\n", then: func() {
+				for _, dir := range cgroupsOf(t, os.Getpid()) {
+					met += holds(t, dir, test.want)
+				}
+				end.Close()
+			}}
+			if err := e.Run(t.Context(), prepare(t, s, "base"), p, IO{Stdout: out, Stdin: stdin}); err != nil {
+				t.Fatal(err)
+			}
+			if met == 0 {
+				t.Error("no cgroup has any of the files")
+			}
+			if test.r.CPUs != "" && !strings.Contains(out.String(), "list:\t"+test.r.CPUs+"\n") {
+				t.Errorf("the step may run on %q", out.String())
+			}
+		})
+	}
+}
+
+// holds counts the files of a cgroup that say what they should.
+func holds(t *testing.T, dir string, want map[string]string) (n int) {
+	t.Helper()
+	for file, text := range want {
+		got, err := os.ReadFile(filepath.Join(dir, file))
+		if err == nil && strings.TrimSpace(string(got)) == text {
+			n++
+		} else if err == nil {
+			t.Errorf("%s of %s says %s, want %s", file, dir, got, text)
+		}
+	}
+	return n
+}
+
+// TestRunThrottled lets a step use more than it may until the kernel has held it back.
+func TestRunThrottled(t *testing.T) {
+	s := newStore(t)
+	e := New(s)
+	p := script("echo up; while :; do :; done")
+	p.Resources = Resources{CPUQuota: 10_000}
+	if err := e.CanLimit(p.Resources); err != nil {
+		t.Skipf("needs a cgroup: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	held := false
+	out := &watch{want: "up\n", then: func() {
+		go func() {
+			defer cancel()
+			for ctx.Err() == nil && !held {
+				held = slices.ContainsFunc(cgroupsOf(t, os.Getpid()), wasThrottled)
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+	}}
+	if err := e.Run(ctx, prepare(t, s, "base"), p, IO{Stdout: out}); !errors.Is(err, context.Canceled) || !held {
+		t.Errorf("got %v, held back %v", err, held)
+	}
+}
+
+// wasThrottled says that a cgroup's processes have had to wait for a next period.
+func wasThrottled(dir string) bool {
+	text, _ := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(line, "nr_throttled "); ok {
+			return n != "0\n"
+		}
+	}
+	return false
 }
 
 // TestRunSubstitutes limits where there are no cgroups.
