@@ -50,6 +50,9 @@ func (s *Store) openBlob(d digest.Digest) (*os.File, error) {
 			return nil, s.explain("open blob", err)
 		}
 	}
+	if f, ok := s.aside.open(d); ok {
+		return f, nil
+	}
 	return nil, missing(d)
 }
 
@@ -69,7 +72,7 @@ func (s *Store) Use(d digest.Digest) bool {
 	}
 	if _, err := os.Stat(s.trashPath(d)); err != nil {
 		// Gone, unless it came back while we looked.
-		return s.disk.touch(path, s.now()) == nil
+		return s.disk.touch(path, s.now()) == nil || s.aside.blob(d) != nil
 	}
 	return s.rescue(d)
 }

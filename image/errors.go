@@ -148,6 +148,7 @@ func (e *StoreError) Unwrap() error { return e.Err }
 const (
 	hintSpace    = "free space there, run \"ocibuild prune\", or choose another store with --root"
 	hintAccess   = "run as the owner of the store, or choose another one with --root"
+	hintAside    = "the store is at its limit, so compressed layers go to temporary files: set TMPDIR to a directory with room, or let the store take more"
 	hintReadOnly = "the file system is read-only: choose another store with --root"
 )
 

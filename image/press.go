@@ -130,6 +130,9 @@ func (p *Press) press(made *Pressing) (Layer, error) {
 		if done, err = p.compress(made); err != nil {
 			return Layer{}, err
 		}
+		if p.store.aside.blob(done.Digest) != nil {
+			return p.pressed(made.from, done), nil // nobody else has it
+		}
 		if err := p.store.rememberCompressed(made.Key, done); err != nil {
 			return Layer{}, err
 		}
@@ -143,7 +146,7 @@ func (p *Press) compress(made *Pressing) (done compressed, err error) {
 		return done, err
 	}
 	defer in.Close()
-	out, err := p.store.Create()
+	out, err := p.store.createCompressed(made.from.Descriptor.Size)
 	if err != nil {
 		return done, err
 	}

@@ -173,5 +173,5 @@ func (s *Store) there(d digest.Digest) bool {
 			return true
 		}
 	}
-	return false
+	return s.aside.blob(d) != nil
 }

@@ -36,6 +36,7 @@ type Store struct {
 	remote Remote // nil: what is elsewhere stays there
 	places placesLog
 	guard  func(context.Context) error
+	aside  *aside // nil: all that is made is stored
 }
 
 // Open opens the store at root and creates it when it is not there. A

@@ -23,6 +23,7 @@ type BlobWriter struct {
 	size      int64
 	buf       []byte // not yet in the file
 	err       error
+	aside     *aside // where it goes in place of the store
 
 	// A second goroutine hashes blocks that are in the file. It is started
 	// with the second block.
@@ -110,6 +111,10 @@ func (w *BlobWriter) flush() error {
 
 func (w *BlobWriter) writeOut() error {
 	if err := w.store.disk.write(w.file, w.buf); err != nil {
+		if w.aside != nil {
+			w.err = w.store.asideError(err)
+			return w.err
+		}
 		w.err = w.store.explain("write blob", err)
 		return w.err
 	}
@@ -151,6 +156,10 @@ func (w *BlobWriter) Commit(want ocispec.Descriptor) (ocispec.Descriptor, error)
 	desc, err := w.finish(want)
 	if err != nil {
 		return ocispec.Descriptor{}, err
+	}
+	if w.aside != nil {
+		w.aside.keep(desc.Digest, w.file)
+		return desc, nil
 	}
 	if err := w.store.publish(w.file.Name(), desc); err != nil {
 		return ocispec.Descriptor{}, w.store.explain("commit blob", err)
@@ -200,6 +209,10 @@ func (w *BlobWriter) Abort() {
 	}
 	w.stopHashing()
 	w.err = fs.ErrClosed
+	if w.aside != nil {
+		w.file = nil // it stays open, for whoever reads it by its descriptor
+		return
+	}
 	if stillNamed(w.file, w.file.Name()) {
 		_ = w.store.disk.remove(w.file.Name())
 	}
@@ -274,12 +287,20 @@ func (s *Store) have(want ocispec.Descriptor) (ocispec.Descriptor, bool) {
 	if !s.Use(want.Digest) {
 		return want, false
 	}
-	info, err := os.Stat(s.blobPath(want.Digest))
+	info, err := s.statBlob(want.Digest)
 	if err != nil || want.Size > 0 && want.Size != info.Size() {
 		return want, false
 	}
 	want.Size = info.Size()
 	return want, true
+}
+
+func (s *Store) statBlob(d digest.Digest) (fs.FileInfo, error) {
+	info, err := os.Stat(s.blobPath(d))
+	if f := s.aside.blob(d); err != nil && f != nil {
+		return f.Stat()
+	}
+	return info, err
 }
 
 // contextReader ends with its context.

@@ -159,6 +159,7 @@ type Keeper struct {
 
 	mu          sync.Mutex
 	total, free int64 // of the store and of its file system, when they were last looked at
+	stays       int64 // what cannot be freed, with what Room has given away; 0 if nobody has asked
 	wake        time.Time
 }
 
@@ -229,6 +230,29 @@ func (k *Keeper) Look(ctx context.Context) {
 		k.collect(ctx)
 	}
 	k.wake = time.Now().Add(max(keepPause, keepShare*time.Since(began)))
+}
+
+// Room reports whether the store could keep so many bytes more if all else went that
+// may go, and takes them for used then.
+func (k *Keeper) Room(ctx context.Context, bytes int64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stays == 0 {
+		c, err := k.space.Census(ctx)
+		if err != nil {
+			return false
+		}
+		all := int64(0)
+		k.stays = -c.Plan(Options{Limit: &all}).Bytes
+		for _, n := range c.Sizes() {
+			k.stays += n
+		}
+	}
+	if k.stays+bytes > k.limit {
+		return false
+	}
+	k.stays += bytes
+	return true
 }
 
 func (k *Keeper) collect(ctx context.Context) {

@@ -51,6 +51,9 @@ func (b *bringer) Bring(ctx context.Context, desc ocispec.Descriptor, at []image
 			Hint: "leave --pull out, or `ocibuild pull` the image first",
 		}
 	}
+	if err := b.s.fetches(ctx); err != nil {
+		return err
+	}
 	client, end := b.begin(at[0])
 	err := client.FetchBlob(ctx, desc, repositories(at), into)
 	end(err)

@@ -38,6 +38,9 @@ type command struct {
 	relays bool
 	// grows says that the verb adds to the store, which is kept below its limit then.
 	grows bool
+	// sends says that the verb stores only what saves work later: it goes on without
+	// where the store is full.
+	sends bool
 	make  func() verb
 	// subs are the verbs of a group, whose names begin with the group's. A group
 	// has no make.
@@ -213,7 +216,7 @@ func flagSet(cmd *command, v verb, g *globals) *pflag.FlagSet {
 		fs.StringVar(&g.isolation, "isolation", "", "work at this `LEVEL` of isolation: auto, root, rootless, rootless-single, chroot or none (default $OCIBUILD_ISOLATION, or auto)")
 	}
 	if cmd.grows {
-		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes, and what has no room then ends (default $"+limitVariable+", the store's config file, or none)")
+		fs.StringVar(&g.storeMax, limitFlag, "", "let the store take at most this `SIZE`: what was not used for longest goes, and what has no room then ends; save and push keep no compressed layers then (default $"+limitVariable+", the store's config file, or none)")
 	}
 	fs.StringVar(&g.root, "root", "", "keep images and the build cache in this `DIR` (default $OCIBUILD_ROOT, /var/lib/ocibuild for root, ~/.local/share/ocibuild for others)")
 	return fs

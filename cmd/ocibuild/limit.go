@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/ocibuild/ocibuild/build/space"
 	"github.com/ocibuild/ocibuild/image"
@@ -106,6 +107,7 @@ type keeper struct {
 	protect []digest.Digest
 	silent  bool                            // say only what is a warning
 	say     func(warning bool, text string) // in place of standard error
+	sends   atomic.Bool                     // the verb goes on in a store that is full
 }
 
 // keep protects the image that a verb has made, though no name leads to it.
@@ -121,12 +123,28 @@ func (s *session) startKeeper(ctx context.Context, stop context.CancelCauseFunc)
 	if err != nil {
 		return err
 	}
-	watch := sp.Keep(ctx, s.keeper.limit.bytes, func(c space.Collected) { stop(s.keeper.excess(c)) })
+	watch := sp.Keep(ctx, s.keeper.limit.bytes, func(c space.Collected) {
+		if !s.keeper.sends.Load() {
+			stop(s.keeper.excess(c))
+		}
+	})
 	s.keeper.watch = watch
+	if s.keeper.sends.Load() {
+		s.opened.SetAside(s.getenv("TMPDIR"), func(bytes int64) bool { return watch.Room(ctx, bytes) })
+	}
 	s.opened.SetGuard(func(ctx context.Context) error {
 		watch.Look(ctx)
 		return context.Cause(ctx)
 	})
+	return context.Cause(ctx)
+}
+
+// fetches is called before a layer is fetched into the store, which must have room for
+// it whatever the verb is.
+func (s *session) fetches(ctx context.Context) error {
+	if s.keeper.watch != nil && s.keeper.sends.Swap(false) {
+		s.keeper.watch.Look(ctx)
+	}
 	return context.Cause(ctx)
 }
 
@@ -165,6 +183,7 @@ func (s *session) endKeeper(ctx context.Context) error {
 	case stopped:
 	case err != nil:
 		s.keeper.tell(s, true, fmt.Sprintf("the store was not kept below %s: %s", humanSize(s.keeper.limit.bytes), message(err)))
+	case !done.Fits() && s.keeper.sends.Load():
 	case !done.Fits():
 		return s.keeper.excess(done)
 	case done.Report.Bytes > 0:

@@ -48,6 +48,7 @@ func pushDescription() *command {
 			{"ocibuild push --platform linux/arm64 ghcr.io/me/app:v1-arm64", "the image for one platform, without the index"},
 		},
 		grows: true,
+		sends: true,
 		make:  func() verb { return &pushCommand{} },
 	}
 }

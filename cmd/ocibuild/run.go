@@ -24,6 +24,7 @@ func run(args []string, io *stdio) int {
 	}
 	s := newSession(io, inv.globals)
 	if inv.command.grows {
+		s.keeper.sends.Store(inv.command.sends)
 		if s.keeper.limit, err = s.limit(); err != nil {
 			return report(io, err)
 		}

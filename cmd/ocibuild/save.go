@@ -35,6 +35,7 @@ func saveDescription() *command {
 			{"ocibuild save --format oci -o app.tar app:v1", "for `skopeo copy oci-archive:app.tar ...`"},
 		},
 		grows: true,
+		sends: true,
 		make:  func() verb { return &saveCommand{} },
 	}
 }

@@ -157,7 +157,7 @@ func (s *session) close() error {
 	if s.opened == nil {
 		return nil
 	}
-	return errors.Join(s.bring.close(s.opened), s.opened.Close())
+	return errors.Join(s.bring.close(s.opened), s.opened.DropAside(), s.opened.Close())
 }
 
 // parseRef reads a reference from the command line.
