@@ -114,7 +114,9 @@ func wordHolder(h *space.Item) string {
 	switch h.Kind {
 	case space.KindImage:
 		switch n := len(h.Image().Refs); {
-		case n > 1:
+		case n == 2:
+			return "image " + title + " and 1 more name"
+		case n > 2:
 			return fmt.Sprintf("image %s and %d more names", title, n-1)
 		case n == 1:
 			return "image " + title

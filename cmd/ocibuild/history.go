@@ -79,7 +79,7 @@ func (c *historyCommand) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	records, err := layerRecords(ctx, s, img)
+	records, err := recordsOf(ctx, s, img)
 	if err != nil {
 		return err
 	}
@@ -127,9 +127,28 @@ func (c *historyCommand) printTable(s *session, lines []historyLine) error {
 	return writeTable(s.out, append(headers, "COMMENT"), rows)
 }
 
-// layerRecords finds the records of the build cache that an image's layers came
-// from, by diff id; of several the one that was made last.
-func layerRecords(ctx context.Context, s *session, img *image.Image) (map[digest.Digest]*cache.Record, error) {
+// stepRecords are the records of the build cache that have an image's layers, by
+// diff id, the last that was made first.
+type stepRecords map[digest.Digest][]*cache.Record
+
+// of finds the record that a step came from: among those that have its layer, one of
+// the same instruction, if there is one. Steps that change nothing all have the same layer.
+func (r stepRecords) of(step image.Step) *cache.Record {
+	if step.Layer == nil || len(r[step.Layer.DiffID]) == 0 {
+		return nil
+	}
+	list := r[step.Layer.DiffID]
+	keyword, _, _ := strings.Cut(step.CreatedBy, " ")
+	for _, record := range list {
+		if _, words, _ := strings.Cut(record.Name, " "); strings.HasPrefix(words, keyword+" ") {
+			return record
+		}
+	}
+	return list[0]
+}
+
+// recordsOf finds the records of the build cache that have an image's layers.
+func recordsOf(ctx context.Context, s *session, img *image.Image) (stepRecords, error) {
 	memory, err := s.cache()
 	if err != nil {
 		return nil, err
@@ -138,7 +157,7 @@ func layerRecords(ctx context.Context, s *session, img *image.Image) (map[digest
 	for _, l := range img.Layers {
 		wanted[l.DiffID] = true
 	}
-	records := map[digest.Digest]*cache.Record{}
+	records := stepRecords{}
 	for record, err := range memory.Records(ctx) {
 		if record == nil {
 			if ctx.Err() != nil {
@@ -147,16 +166,19 @@ func layerRecords(ctx context.Context, s *session, img *image.Image) (map[digest
 			continue
 		}
 		for _, b := range record.Blobs {
-			if old := records[b.Digest]; wanted[b.Digest] && (old == nil || record.Created.After(old.Created)) {
-				records[b.Digest] = record
+			if wanted[b.Digest] {
+				records[b.Digest] = append(records[b.Digest], record)
 			}
 		}
+	}
+	for _, list := range records {
+		slices.SortFunc(list, func(a, b *cache.Record) int { return b.Created.Compare(a.Created) })
 	}
 	return records, nil
 }
 
 // lines gives a line for each step, the newest first.
-func (c *historyCommand) lines(img *image.Image, records map[digest.Digest]*cache.Record, now time.Time) []historyLine {
+func (c *historyCommand) lines(img *image.Image, records stepRecords, now time.Time) []historyLine {
 	var out []historyLine
 	for _, step := range img.Steps() {
 		out = append(out, c.line(step, records, now))
@@ -174,7 +196,7 @@ func (c *historyCommand) lines(img *image.Image, records map[digest.Digest]*cach
 	return out
 }
 
-func (c *historyCommand) line(step image.Step, records map[digest.Digest]*cache.Record, now time.Time) historyLine {
+func (c *historyCommand) line(step image.Step, records stepRecords, now time.Time) historyLine {
 	l := historyLine{
 		CreatedSince: age(step.Created, now), CreatedAt: "N/A",
 		CreatedBy: oneLine(step.CreatedBy), Comment: oneLine(step.Comment),
@@ -187,7 +209,7 @@ func (c *historyCommand) line(step image.Step, records map[digest.Digest]*cache.
 		size, l.Layer = step.Layer.Descriptor.Size, step.Layer.DiffID
 	}
 	l.Size = c.bytes(size)
-	if record := records[l.Layer]; record != nil {
+	if record := records.of(step); record != nil {
 		l.CacheKey, l.Took = string(record.Key), seconds(record.Duration)
 		if used := build.UsageOf(record); used != nil {
 			l.CPU, l.Memory, l.Written = seconds(used.CPUTime), c.bytes(used.PeakMemory), c.bytes(used.Written)

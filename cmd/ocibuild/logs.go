@@ -151,16 +151,16 @@ func (c *logsCommand) fromLayers(ctx context.Context, s *session, id digest.Dige
 	if err != nil {
 		return nil, err
 	}
-	records, err := layerRecords(ctx, s, img)
+	records, err := recordsOf(ctx, s, img)
 	if err != nil {
 		return nil, err
 	}
 	b := &build.PastBuild{Image: id}
 	for _, step := range img.Steps() {
-		if step.Layer == nil || records[step.Layer.DiffID] == nil {
+		r := records.of(step)
+		if r == nil {
 			continue
 		}
-		r := records[step.Layer.DiffID]
 		b.Steps = append(b.Steps, build.PastStep{Name: r.Name, Key: r.Key, Cached: true, Took: r.Duration, Number: len(b.Steps) + 1})
 	}
 	if len(b.Steps) == 0 {

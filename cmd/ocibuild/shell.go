@@ -54,7 +54,11 @@ func (c *shellCommand) accept(s *stdio, args []string) error {
 	}
 	c.name = args[0]
 	if !s.inTTY {
-		return &usageError{msg: "a shell needs a terminal, and standard input is none", hint: fmt.Sprintf("`ocibuild run -i %s sh` reads commands from standard input", c.name)}
+		hint := fmt.Sprintf("`ocibuild run -i %s sh` reads commands from standard input", c.name)
+		if c.name == failedName {
+			hint = "`ocibuild logs` shows what the step printed"
+		}
+		return &usageError{msg: "a shell needs a terminal, and standard input is none", hint: hint}
 	}
 	var err error
 	if c.inner.env, err = variables(c.inner.envTexts, nil, s.env); err != nil {
