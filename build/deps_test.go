@@ -32,10 +32,11 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"executor/seccomp":  {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"executor/cdi":      {nil, []string{"github.com/opencontainers/runtime-spec", "go.yaml.in/yaml/v3", "golang.org/x/sys/unix"}},
 	"registry/hosts":    {nil, []string{"github.com/pelletier/go-toml/v2"}},
-	"registry":          {[]string{"registry/hosts"}, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
+	"registry/retry":    {nil, nil},
+	"registry":          {[]string{"registry/hosts", "registry/retry"}, []string{"oras.land/oras-go/v2", "github.com/opencontainers", "golang.org/x/sync"}},
 	"build":             {[]string{"parser", "image", "image/layer", "image/rootfs", "cache", "executor", "executor/cdi"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/bench":       {nil, nil}, // benchmarks alone
-	"build/remote":      {[]string{"parser", "image/usage"}, []string{"github.com/opencontainers/go-digest", "golang.org/x/sys/unix"}},
+	"build/remote":      {[]string{"parser", "image/usage", "registry/retry"}, []string{"github.com/opencontainers/go-digest", "golang.org/x/sys/unix"}},
 	"build/space":       {[]string{"build/remote", "image", "image/layer", "image/usage", "cache", "executor"}, []string{"github.com/opencontainers", "golang.org/x/sync", "golang.org/x/sys/unix"}},
 	"build/sshagent":    {nil, []string{"golang.org/x/crypto/ssh"}},
 	"cmd/ocibuild":      {[]string{"build/remote", "build/space", "build/sshagent", "parser", "image", "image/layer", "cache", "executor", "registry", "build"}, []string{"github.com/spf13/pflag", "github.com/opencontainers", "golang.org/x/term", "golang.org/x/sys/unix", "golang.org/x/sync"}},

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/ocibuild/ocibuild/registry/retry"
 )
 
 const (
@@ -97,7 +99,7 @@ func (s *chunked) run(ctx context.Context) error {
 		if err == nil {
 			continue
 		}
-		if !v.again || failures == maxRetries || s.sessions > maxSessions {
+		if !v.again || failures == retry.Most || s.sessions > maxSessions {
 			return err
 		}
 		why := fmt.Sprintf("upload of %s broke off at %d bytes", s.display().Digest, s.offset)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -174,7 +176,7 @@ func TestChunkFaults(t *testing.T) {
 		{name: "chunks are too large", match: patch, times: 2, do: status(413), sessions: 1, patches: 40, wantErr: "limits the size"},
 		{name: "chunks are refused", match: patch, times: -1, do: status(405), sessions: 2, patches: 1},
 		{name: "chunks are unknown", match: patch, times: -1, do: status(404), sessions: 2, patches: 1},
-		{name: "503 for ever", match: patch, skip: 1, times: -1, do: status(503), wantErr: "503", sessions: 1, patches: 2 + maxRetries},
+		{name: "503 for ever", match: patch, skip: 1, times: -1, do: status(503), wantErr: "503", sessions: 1, patches: 2 + retry.Most},
 		{name: "denied", match: patch, skip: 1, times: -1, do: func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 			refuse(w, 403, "DENIED", "the quota is used up")
 		}, wantErr: "the quota is used up (DENIED, 403 Forbidden)", sessions: 1, patches: 2},

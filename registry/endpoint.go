@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	"github.com/ocibuild/ocibuild/registry/hosts"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
@@ -107,7 +109,7 @@ func (j job) ask(ctx context.Context, r call) (*http.Response, error) {
 	if given(resp, err) || last == 0 || ctx.Err() != nil {
 		return resp, err
 	}
-	if err != nil || passingStatus(resp.StatusCode) { // else the last one knows
+	if err != nil || retry.Status(resp.StatusCode) { // else the last one knows
 		if second := q.patiently(ctx); second != nil {
 			discard(resp)
 			return second, nil

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"unicode"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
@@ -134,7 +136,7 @@ func (j job) answerError(resp *http.Response) *Error {
 		e.Hint = "the storage behind the registry is in trouble: try again later"
 	}
 	if after := resp.Header.Get("Retry-After"); after != "" && resp.StatusCode == http.StatusTooManyRequests {
-		e.Hint = fmt.Sprintf("the registry asks to wait %s; %s", retryAfter(after, j.c.retry.now()), e.Hint)
+		e.Hint = fmt.Sprintf("the registry asks to wait %s; %s", retry.After(after, j.c.retry.now()), e.Hint)
 	}
 	return e
 }

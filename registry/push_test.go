@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -231,7 +233,7 @@ func TestPushFaults(t *testing.T) {
 		{name: "the session got lost", match: upload, times: 1, do: func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 			refuse(w, 404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
 		}, puts: 3},
-		{name: "503 for ever", match: upload, times: -1, do: status(503), wantErr: "503", puts: 2 * (maxRetries + 1)},
+		{name: "503 for ever", match: upload, times: -1, do: status(503), wantErr: "503", puts: 2 * (retry.Most + 1)},
 		{name: "too large", match: upload, times: -1, do: status(413), wantErr: "limits the size", puts: 2},
 		{name: "5xx on beginning", match: "POST", times: 3, do: status(500), puts: 2},
 		{name: "5xx on the manifest", match: "PUT /v2/app/manifests", times: 3, do: status(500), puts: 2},

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -308,7 +310,7 @@ func TestCancelInPause(t *testing.T) {
 	f := newFake(t)
 	f.fault("/v2/app", -1, status(503, "Retry-After", "60"))
 	c := newClient(t, Options{})
-	c.retry.sleep = sleep
+	c.retry.sleep = retry.Sleep
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := make(chan struct{})
 	c.retry.note = func(string, string) { close(waiting) }

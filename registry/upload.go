@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"sync"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -261,7 +263,7 @@ func (u *upload) send(ctx context.Context, session *url.URL) error {
 			u.report(NotePushing, u.desc.Size, true)
 			return nil
 		}
-		if !v.again || n == maxRetries {
+		if !v.again || n == retry.Most {
 			return err
 		}
 		if err := u.j.c.retry.pause(ctx, dialHost(u.j.repo.Host), n, v, "upload of "+u.desc.Digest.String()+" broke off"); err != nil {

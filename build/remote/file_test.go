@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocibuild/ocibuild/registry/retry"
+
 	"github.com/opencontainers/go-digest"
 )
 
@@ -258,7 +260,7 @@ func TestDownloadGivesUp(t *testing.T) {
 	if _, err := c.File(context.Background(), s.URL, "", nil); !errors.As(err, &bad) {
 		t.Errorf("error: %v", err)
 	}
-	if len(h.asked) != maxRetries+1 {
+	if len(h.asked) != retry.Most+1 {
 		t.Errorf("it was asked %d times", len(h.asked))
 	}
 	if files, _ := filepath.Glob(filepath.Join(c.o.Dir, "http/*/*")); len(files) != 0 {
@@ -267,7 +269,7 @@ func TestDownloadGivesUp(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	for status, attempts := range map[int]int{404: 1, 401: 1, 403: 1, 410: 1, 304: 1, 204: 1, 503: maxRetries + 1, 429: maxRetries + 1, 500: maxRetries + 1} {
+	for status, attempts := range map[int]int{404: 1, 401: 1, 403: 1, 410: 1, 304: 1, 204: 1, 503: retry.Most + 1, 429: retry.Most + 1, 500: retry.Most + 1} {
 		s := serve(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) })
 		var bad *Error
 		_, err := newClient(t, Options{}).File(context.Background(), s.URL+"/a?token=hidden", "", nil)

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ocibuild/ocibuild/registry/retry"
 )
 
 // locks are those of one process.
@@ -28,7 +30,7 @@ func (l *locks) Lock(ctx context.Context, name string) (func(), error) {
 		if unlock, _ := l.TryLock(name, false); unlock != nil {
 			return unlock, nil
 		}
-		if err := sleep(ctx, time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -2,24 +2,14 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-)
 
-const (
-	maxRetries = 5
-	firstPause = 500 * time.Millisecond
-	maxPause   = 20 * time.Second
-	// maxAsked is the longest pause that a server may ask for.
-	maxAsked = 2 * time.Minute
+	"github.com/ocibuild/ocibuild/registry/retry"
 )
 
 // retrier pauses between attempts. Its clock and dice can be replaced.
@@ -28,18 +18,7 @@ type retrier struct {
 	random func() float64 // in [0,1)
 }
 
-func newRetrier() retrier { return retrier{sleep: sleep, random: rand.Float64} }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
+func newRetrier() retrier { return retrier{sleep: retry.Sleep, random: rand.Float64} }
 
 // passingError is a failure that may be gone at the next attempt.
 type passingError struct {
@@ -69,19 +48,17 @@ func (r retrier) attempts(ctx context.Context, try func() (further bool, err err
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if n == maxRetries || passing.after > maxAsked {
+		if n == retry.Most || passing.after > retry.MaxAsked {
 			return passing.err
 		}
-		if err := r.pause(ctx, n, passing.after); err != nil {
-			return err
+		if r.pause(ctx, n, passing.after) != nil {
+			return context.Cause(ctx)
 		}
 	}
 }
 
 func (r retrier) pause(ctx context.Context, n int, asked time.Duration) error {
-	d := min(firstPause<<n, maxPause)
-	d = d/2 + time.Duration(r.random()*float64(d/2))
-	return r.sleep(ctx, max(d, asked))
+	return r.sleep(ctx, max(retry.Pause(n, r.random()), asked))
 }
 
 // statusError makes an error of an answer that is not what was asked for.
@@ -89,10 +66,8 @@ func statusError(source string, resp *http.Response) error {
 	status := resp.StatusCode
 	text := strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status))
 	err := &Error{Source: source, Err: errors.New("the server answers " + text), Hint: statusHint(source, status)}
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return &passingError{err, retryAfter(resp.Header.Get("Retry-After"))}
+	if retry.Status(status) {
+		return &passingError{err, retry.After(resp.Header.Get("Retry-After"), time.Now())}
 	}
 	return err
 }
@@ -107,17 +82,6 @@ func statusHint(source string, status int) string {
 	return ""
 }
 
-// retryAfter reads a Retry-After header: seconds, or a date.
-func retryAfter(value string) time.Duration {
-	if n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(date))
-	}
-	return 0
-}
-
 // transportError is an error of the way to a server. One that may pass is a
 // *passingError, that of a cancelled context its cause.
 func transportError(ctx context.Context, source string, err error) error {
@@ -128,40 +92,11 @@ func transportError(ctx context.Context, source string, err error) error {
 		return cause
 	}
 	e := &Error{Source: source, Err: plain(err)}
-	if passes(e.Err) {
+	if errors.Is(e.Err, errStalled) || retry.Passing(e.Err, false) {
 		return &passingError{err: e}
 	}
 	return e
 }
 
-// passes reports whether an error of the transport may be gone next time.
-func passes(err error) bool {
-	var (
-		timeout net.Error
-		dns     *net.DNSError
-		cert    *tls.CertificateVerificationError
-		noTLS   tls.RecordHeaderError
-	)
-	switch {
-	case errors.As(err, &cert), errors.As(err, &noTLS), errors.Is(err, syscall.ECONNREFUSED),
-		errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return false
-	case errors.As(err, &dns):
-		return !dns.IsNotFound
-	}
-	return errors.As(err, &timeout) && timeout.Timeout() || brokenOff(err)
-}
-
+// errStalled ends a download that gives no byte for long. It may pass.
 var errStalled = errors.New("the server has stopped sending")
-
-// brokenOff reports whether err says that a connection ended early. HTTP/2's
-// errors have no exported types, hence the texts.
-func brokenOff(err error) bool {
-	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, errStalled} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	text := err.Error()
-	return strings.Contains(text, "http2: ") || strings.Contains(text, "stream error: ") || strings.Contains(text, "server closed idle connection")
-}
