@@ -211,6 +211,17 @@ func (g *Graph) runFollows(s *Step) bool {
 	return false
 }
 
+// runs counts the RUNs.
+func (g *Graph) runs() int {
+	n := 0
+	for _, s := range g.Steps {
+		if _, ok := s.Instr.(*parser.Run); ok {
+			n++
+		}
+	}
+	return n
+}
+
 // Bases lists the distinct images the graph brings in, by reference and
 // platform, in the order of the steps.
 func (g *Graph) Bases() []*Step {

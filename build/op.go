@@ -116,6 +116,7 @@ func (r *run) recall(key cache.Key) (*Layer, bool) {
 }
 
 func (r *run) execute(ctx context.Context, s *Step, o op, out *output) (outcome, error) {
+	r.expectRuns(o)
 	out.layer = &Layer{done: make(chan struct{})}
 	out.began = time.Now()
 	err := o.run(ctx, out)

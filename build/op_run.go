@@ -221,6 +221,20 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 	return nil
 }
 
+// expectRuns lets the executor get ready for the RUNs that are left: o has missed the
+// cache, and what comes after it will hardly be there.
+func (r *run) expectRuns(o op) {
+	if r.b.Executor == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.b.Executor.Expect(r.runsLeft)
+	if _, ok := o.(*runOp); ok {
+		r.runsLeft--
+	}
+}
+
 // execute runs the command in the snapshot.
 func (o *runOp) execute(ctx context.Context, sn *executor.Snapshot) error {
 	return o.onScene(ctx, func(p executor.Process) error {

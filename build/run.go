@@ -41,6 +41,7 @@ type run struct {
 	warnings []parser.Warning
 	cached   int
 	ran      int
+	runsLeft int // RUNs that have neither begun nor been found in the cache
 	events   sync.Mutex
 	looking  sync.Mutex // held while somebody looks at a step
 	tails    map[int]*tail
@@ -78,6 +79,9 @@ func (b *Builder) Build(ctx context.Context, req Request) (*Result, error) {
 	}
 	began := r.now()
 	targets, err := r.schedule(ctx)
+	if b.Executor != nil {
+		b.Executor.Close()
+	}
 	var made *Result
 	if err = errors.Join(err, r.close()); err == nil {
 		made, err = r.result(ctx, targets)

@@ -17,6 +17,7 @@ func (r *run) schedule(ctx context.Context) ([]*State, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.states = make([]*State, len(r.graph.Steps))
+	r.runsLeft = r.graph.runs()
 	r.event(Event{Kind: Planned, Total: int64(len(r.graph.Steps))})
 	// A step that has finished is kept whatever becomes of the others: what is
 	// in the background goes on after a failure and after an interrupt.
@@ -188,7 +189,7 @@ func (r *run) layerStep(ctx context.Context, s *Step, in *State, o op) (*State, 
 	if err != nil {
 		return nil, false, err
 	}
-	r.count(out.cached)
+	r.count(o, out.cached)
 	if out.cached {
 		r.enter(s, func(e *PastStep) { e.Key = out.key })
 		if r.req.ReplayLogs {
@@ -208,13 +209,16 @@ func (r *run) vertexName(s *Step) string {
 	return strings.Replace(s.Name(), "["+s.StageName()+" ", "[", 1)
 }
 
-func (r *run) count(cached bool) {
+func (r *run) count(o op, cached bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if cached {
-		r.cached++
-	} else {
+	if !cached {
 		r.ran++
+		return
+	}
+	r.cached++
+	if _, ok := o.(*runOp); ok {
+		r.runsLeft--
 	}
 }
 

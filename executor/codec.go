@@ -136,6 +136,7 @@ func (p *plan) code(c *coder) {
 	c.text(&p.Filter)
 	list(c, &p.CPUs, c.number)
 	c.number(&p.Terminal)
+	c.number(&p.Streams)
 	list(c, &p.Runtime, c.text)
 	c.text(&p.Config)
 	list(c, &p.Args, c.text)

@@ -21,12 +21,28 @@ type Executor struct {
 	filters   filters
 	cgroups   func() (cgroups, error)
 	runtime   string // another program that carries out specs; "" is ourselves
+	spares    spares
 }
 
 // New returns an executor for the snapshots of s.
 func New(s *Snapshots) *Executor {
-	return &Executor{snapshots: s, cgroups: sync.OnceValues(findCgroups)}
+	e := &Executor{snapshots: s, cgroups: sync.OnceValues(findCgroups)}
+	if s.level.Mounts() {
+		e.spares.flags = usualNamespaces
+	}
+	return e
 }
+
+// usualNamespaces are those of a step of which nothing special is asked.
+const usualNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+
+// Expect says that n steps are about to be run, so that what a step needs in any case can
+// be made ready beside what comes before it. It is no promise: Close clears up what was
+// made for steps that did not come.
+func (e *Executor) Expect(n int) { e.spares.expect(n) }
+
+// Close ends what waits for steps that have not come.
+func (e *Executor) Close() { e.spares.close() }
 
 // CanLimit returns why all processes of a step together cannot be limited here; then
 // each of them is limited by itself, as far as that goes.
@@ -156,7 +172,7 @@ func (e *Executor) prepare(p Process, root *rootfs.Root, out IO) (*plan, job, er
 		}
 	}
 	all, err := e.cgroups()
-	return plan, job{out, all}, err
+	return plan, job{out, all, &e.spares}, err
 }
 
 // inMount calls do with a mount of the snapshot, its mount points added.

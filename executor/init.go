@@ -15,9 +15,12 @@ const (
 	// initName is the argv[0] that makes this binary a container's init.
 	initName = "ocibuild-init"
 
-	// Descriptors that the init process is started with.
+	// The descriptor that the init process is started with.
 	controlFD = 3 // socket: the plan comes in, the report goes out, its end is the parent's
-	rootFD    = 4 // detached mount of the root filesystem
+
+	// rootFD is the first of the descriptors that come with the plan: the detached mount of the
+	// root filesystem. The Go runtime has none as high.
+	rootFD = 100
 )
 
 // Init carries out the special parts that this binary plays when it starts
@@ -46,25 +49,24 @@ func containerInit() {
 		fmt.Fprintf(os.Stderr, "%s: close descriptors: %v\n", initName, err)
 		unix.Exit(1)
 	}
-	control := fdReader(controlFD)
-	var p plan
-	if err := readMessage(control, &p); err != nil {
+	nameProcess()
+	p, err := readPlan()
+	if err != nil {
 		unix.Exit(1) // the parent is gone, or this is no child of ours: nobody to tell
 	}
-	nameProcess()
 	if p.Chroot {
-		chrootInit(&p)
+		chrootInit(p)
 	}
 	if len(p.Runtime) > 0 {
-		end(runExternal(&p))
+		end(runExternal(p))
 	}
 	runtime.LockOSThread() // a cgroup namespace is a thread's
-	if err := setUp(&p); err != nil {
+	if err := setUp(p); err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	pid, failure := startCommand(&p)
+	pid, failure := startCommand(p)
 	if failure != nil {
 		end(*failure)
 	}
@@ -72,7 +74,7 @@ func containerInit() {
 		s := &ownerServer{p.listener}
 		go supervise(s.listener, s.handle)
 	}
-	go endWithParent(control)
+	go endWithParent(fdReader(controlFD))
 	go forward(signals, pid)
 	end(waitFor(pid))
 }

@@ -52,6 +52,9 @@ type plan struct {
 	Config  string
 	// Terminal is the socket that the terminal goes out by, if the command is to have one.
 	Terminal uint64
+	// Streams is the first of the descriptors that are the command's output, its errors, and,
+	// if it has any, its input.
+	Streams uint64
 
 	// What is not sent.
 	listener int        // of Notify, when it is installed

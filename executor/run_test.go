@@ -460,7 +460,7 @@ func TestRunCgroup2(t *testing.T) {
 	sn := prepare(t, s, "base")
 	var out bytes.Buffer
 	err = New(s).inMount(sn, func(at mounted) error {
-		return runPlan(context.Background(), p, at, &stubs{upper: sn.Upper()}, job{io: IO{Stdout: &out}})
+		return runPlan(context.Background(), p, at, &stubs{upper: sn.Upper()}, job{io: IO{Stdout: &out}, spares: new(spares)})
 	})
 	if err != nil || out.String() != "1\n0::/\n" {
 		t.Errorf("got %v, %q", err, out.String())

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,22 +14,11 @@ import (
 type job struct {
 	io      IO
 	cgroups cgroups
+	spares  *spares
 }
 
-// start starts the init process, hands it the plan and waits for its end and
-// its report.
+// start hands an init process the plan, and waits for its end and its report.
 func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
-	control, theirs, err := socketPair()
-	if err != nil {
-		return fmt.Errorf("make control socket: %w", err)
-	}
-	defer control.Close()
-	defer theirs.Close()
-	self, err := protectedSelf()
-	if err != nil {
-		return fmt.Errorf("open own program: %w", err)
-	}
-	defer self.Close()
 	group, err := j.cgroups.make(p.limits)
 	defer group.remove()
 	if err != nil {
@@ -46,33 +32,28 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 	if err := p.beExternal(j.io.Terminal != nil); err != nil {
 		return err
 	}
-	cmd := j.initCommand(ctx, p)
-	if p.Chroot {
-		cmd.Cancel = control.Close // it then ends what the step has started, which would outlive it
-	}
-	// The program comes last, and is started by the number it has there: in the
-	// child, before it starts, any other may have become something else.
-	cmd.ExtraFiles = slices.Concat([]*os.File{theirs, mnt}, p.trees, tty.files(), []*os.File{self}) // controlFD, rootFD, firstTreeFD...
-	cmd.Path = fmt.Sprintf("/proc/self/fd/%d", controlFD+len(cmd.ExtraFiles)-1)
-	stdin, err := j.input(cmd)
+	streams, err := j.streams()
 	if err != nil {
 		return err
 	}
-	defer stdin.close()
-	if err := cmd.Start(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("start container: %w", explainClone(err))
+	files := slices.Concat([]*os.File{mnt}, p.trees, tty.files()) // rootFD, firstTreeFD...
+	p.Streams = uint64(rootFD + len(files))
+	first, err := j.spares.take(p.Flags &^ unix.CLONE_NEWCGROUP)
+	if err != nil {
+		streams.close()
+		return err
 	}
-	theirs.Close()
-	stdin.begin()
-	tty.begin()
-	defer j.relay(cmd.Process)()
-	r, err := j.follow(ctx, cmd, control, p, group)
+	defer first.control.Close()
+	end := first.cmd.Process.Kill
+	if p.Chroot {
+		end = first.control.Close // it then ends what the step has started, which would outlive it
+	}
+	defer context.AfterFunc(ctx, func() { _ = end() })() // it may have ended just now
+	defer j.relay(first.cmd.Process)()
+	r, err := j.follow(ctx, first, p, append(files, streams.theirs...), given{streams, tty}, group)
 	tty.wait()
-	if j.io.Used != nil && cmd.ProcessState != nil {
-		*j.io.Used = usageOf(cmd.ProcessState, group)
+	if j.io.Used != nil && first.cmd.ProcessState != nil {
+		*j.io.Used = usageOf(first.cmd.ProcessState, group)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -112,36 +93,59 @@ func (j job) relay(to *os.Process) (stop func()) {
 	return func() { close(done) }
 }
 
-// follow hands a started init process the plan, and waits for its end and its report.
-func (j job) follow(ctx context.Context, cmd *exec.Cmd, control *os.File, p *plan, group *cgroup) (report, error) {
+// follow hands an init process the plan, and waits for its end and its report.
+func (j job) follow(ctx context.Context, first *initProcess, p *plan, files []*os.File, to given, group *cgroup) (report, error) {
 	var r report
-	if group != nil {
-		if err := group.add(cmd.Process.Pid); err != nil { // before the plan: it has no children yet
-			control.Close()
-			return r, errors.Join(err, cmd.Wait())
-		}
+	stop, err := j.settle(ctx, first, p, group)
+	if err != nil {
+		to.streams.close()
+		to.terminal.begin() // and it ends
+		first.discard()
+		return r, err
 	}
-	if p.connector != nil {
-		stop, err := p.connector.connect(ctx, cmd.Process.Pid)
-		if err != nil {
-			control.Close()
-			return r, errors.Join(err, cmd.Wait())
-		}
-		defer stop()
+	defer stop()
+	err = first.tell(p, files)
+	to.streams.begin()
+	to.terminal.begin()
+	j.spares.more()
+	if err == nil {
+		err = readMessage(first.control, &r)
 	}
-	_, sendErr := control.Write(marshal(p)) // fails only if the process has ended, which Wait tells
-	readErr := errors.Join(sendErr, readMessage(control, &r))
-	if readErr != nil && p.Chroot {
+	if err != nil {
+		first.control.Close()
+	}
+	if err != nil && p.Chroot {
 		group.kill() // no pid namespace ends what an init process that has died leaves
 	}
-	waitErr := cmd.Wait()
-	if readErr != nil {
-		return r, fmt.Errorf("run container: init ended without a report: %w", errors.Join(waitErr, readErr))
+	waitErr := first.cmd.Wait()
+	copyErr := to.streams.wait()
+	if err != nil {
+		return r, fmt.Errorf("run container: init ended without a report: %w", errors.Join(waitErr, err))
 	}
-	if waitErr != nil {
+	if waitErr = errors.Join(waitErr, copyErr); waitErr != nil {
 		return r, fmt.Errorf("copy output of command: %w", waitErr)
 	}
 	return r, nil
+}
+
+// given is what a command gets to read and write.
+type given struct {
+	streams  *streams
+	terminal *terminal
+}
+
+// settle gives an init process its cgroup, and connects its network, before it has
+// children.
+func (j job) settle(ctx context.Context, first *initProcess, p *plan, group *cgroup) (stop func(), err error) {
+	if group != nil {
+		if err := group.add(first.cmd.Process.Pid); err != nil {
+			return nil, err
+		}
+	}
+	if p.connector == nil {
+		return func() {}, nil
+	}
+	return p.connector.connect(ctx, first.cmd.Process.Pid)
 }
 
 // err is what Run returns for a report.
@@ -171,18 +175,6 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
 }
 
-// initCommand is a program, to be named by its Path, as the init process of new namespaces.
-func (j job) initCommand(ctx context.Context, p *plan) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{initName}
-	// One P, no collection in its short life, and no look at cgroup files for CPU
-	// limits: it starts sooner.
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"}
-	cmd.Stdout, cmd.Stderr = piped(j.io.Stdout), piped(j.io.Stderr)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: uintptr(p.Flags &^ unix.CLONE_NEWCGROUP), Setsid: true}
-	return cmd
-}
-
 // protectedSelf opens this program for execution. It is a read-only mount where that
 // can be had, so that nothing in a container can come to write to the program
 // through the /proc/<pid>/exe of the init process.
@@ -198,17 +190,6 @@ func protectedSelf() (*os.File, error) {
 		return os.OpenFile(self, unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
 	return os.NewFile(uintptr(fd), self), nil
-}
-
-// piped makes sure that the command gets a pipe and not the descriptor of a file.
-func piped(w io.Writer) io.Writer {
-	if w == nil {
-		return io.Discard
-	}
-	if _, ok := w.(*os.File); ok {
-		return struct{ io.Writer }{w}
-	}
-	return w
 }
 
 func explainClone(err error) error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 
 	"golang.org/x/sys/unix"
 )
@@ -183,46 +182,4 @@ func openOwnTerminal(p *plan) (int, error) {
 		return fail(err)
 	}
 	return slave, nil
-}
-
-// input is what the command reads, when that is no terminal.
-type input struct {
-	from    io.Reader
-	to      *os.File // what we write to
-	theirs  *os.File
-	opened  bool
-	started bool
-}
-
-// input gives a command a pipe to read from: never a descriptor of the caller's own.
-func (j job) input(cmd *exec.Cmd) (*input, error) {
-	if j.io.Stdin == nil || j.io.Terminal != nil {
-		return &input{}, nil
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	cmd.Stdin = r
-	return &input{from: j.io.Stdin, to: w, theirs: r, opened: true}, nil
-}
-
-// begin copies until one of the two ends has had enough.
-func (i *input) begin() {
-	if !i.opened {
-		return
-	}
-	i.theirs.Close()
-	i.started = true
-	go func() {
-		_, _ = io.Copy(i.to, i.from)
-		i.to.Close()
-	}()
-}
-
-func (i *input) close() {
-	if i.opened && !i.started {
-		i.theirs.Close()
-		i.to.Close()
-	}
 }
