@@ -256,30 +256,12 @@ func unknownFlag(cmd *command, fs *pflag.FlagSet, unknown *pflag.NotExistError) 
 	}
 	var names []string
 	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if why, ok := withoutFlag(cmd.name, name); ok {
+	if why := instead[cmd.name][name]; why != "" {
 		e.hint = why
 	} else if near := nearest(name, names); near != "" && len(name) > 1 {
 		e.msg += fmt.Sprintf(" (did you mean --%s?)", near)
 	}
 	return e
-}
-
-// withoutFlag says what to do in place of a flag that docker has and ocibuild has not.
-func withoutFlag(cmd, flag string) (string, bool) {
-	if cmd != "build" {
-		return "", false
-	}
-	switch flag {
-	case "load", "rm", "force-rm":
-		return "leave it out: the image is in the store after every build, and steps leave nothing behind", true
-	case "call":
-		return "`ocibuild build --check` or `ocibuild lint` checks the Dockerfile, `ocibuild build --print-graph` shows its steps", true
-	case "build-context", "cache-from", "cache-to", "squash",
-		"security-opt", "isolation", "compress",
-		"sbom", "provenance", "attest", "annotation", "builder", "cgroup-parent":
-		return "this version of ocibuild has nothing in its place; `ocibuild help build` lists what it has", true
-	}
-	return "", false
 }
 
 // count checks the number of arguments; want words it for the error.

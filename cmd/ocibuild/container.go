@@ -367,33 +367,3 @@ func (c *containerCommand) start(ctx context.Context, s *session, run func(conte
 	}
 	return run(ctx, io)
 }
-
-// containerError passes the exit code of a command on, which has said itself what is
-// wrong; what kept it from starting is told.
-func containerError(err error) error {
-	var exit *executor.ExitError
-	switch {
-	case errors.Is(err, context.Canceled):
-		return &exitError{exitSignal + int(unix.SIGKILL)}
-	case !errors.As(err, &exit):
-		return err
-	case exit.Err != nil:
-		return &startError{code: exit.Code, err: exit.Err}
-	case exit.OutOfMemory:
-		return &startError{code: exit.Code, err: exit, hint: "give it more --memory"}
-	}
-	return &exitError{exit.Code}
-}
-
-// startError is a command that could not be run to its end, with the exit code for it.
-type startError struct {
-	code int
-	err  error
-	hint string
-}
-
-// Error is what kept the command from running, without the hint.
-func (e *startError) Error() string { return e.err.Error() }
-
-// Unwrap gives what kept the command from running.
-func (e *startError) Unwrap() error { return e.err }

@@ -90,12 +90,15 @@ type buildLine struct {
 	ID, Began, Took, Image, Tags, File, Target, Error string
 }
 
+// buildIDLength is how much of a build's id the list shows; as much or less finds it again.
+const buildIDLength = 12
+
 func (c *logsCommand) printList(s *session, builds []build.PastBuild) error {
 	var lines []buildLine
 	var rows [][]string
 	for _, b := range builds {
 		l := buildLine{
-			ID: shortHex(string(b.ID)), Began: b.Began.Format(time.RFC3339), Took: seconds(b.Took), Tags: strings.Join(b.Tags, ","),
+			ID: string(b.ID), Began: b.Began.Format(time.RFC3339), Took: seconds(b.Took), Tags: strings.Join(b.Tags, ","),
 			File: b.File, Target: b.Target, Error: oneLine(b.Error),
 		}
 		if b.Image != "" {
@@ -109,7 +112,7 @@ func (c *logsCommand) printList(s *session, builds []build.PastBuild) error {
 		if l.Error != "" {
 			result = "ERROR: " + clip(l.Error, 50)
 		}
-		rows = append(rows, []string{l.ID, age(&b.Began, time.Now()), l.Took, l.Target, result})
+		rows = append(rows, []string{l.ID[:min(buildIDLength, len(l.ID))], age(&b.Began, time.Now()), l.Took, l.Target, result})
 	}
 	headers := map[string]string{"ID": "BUILD", "Began": "BEGAN", "Took": "TOOK", "Image": "IMAGE", "Tags": "TAGS", "File": "FILE", "Target": "TARGET", "Error": "ERROR"}
 	if done, err := writeFormatted(s.out, &c.listing, headers, lines); done {
@@ -180,7 +183,7 @@ func (c *logsCommand) writeStep(s *session, memory *cache.Store, b *build.PastBu
 	}
 	switch {
 	case len(found) == 0:
-		return usagef("--step=%s: the build has no such step: %s", c.step, stepNames(b.Steps))
+		return &usageError{msg: fmt.Sprintf("--step=%s: the build has no such step", c.step), hint: "its steps are " + stepNames(b.Steps)}
 	case len(found) > 1:
 		return writeLogs(s.out, memory, found)
 	}

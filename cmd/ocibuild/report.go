@@ -189,6 +189,7 @@ func hint(err error) string {
 		hinted *build.Hinted
 		step   *build.StepError
 		away   *image.AwayError
+		start  *startError
 	)
 	if far, ok := remoteHint(err); ok {
 		return far
@@ -198,6 +199,8 @@ func hint(err error) string {
 		return usage.hint
 	case errors.As(err, &hinted):
 		return hinted.Hint
+	case errors.As(err, &start):
+		return start.hint
 	case errors.As(err, &away):
 		return "only its registry has the layer: make sure that it can be reached (`ocibuild login`, --insecure), or `ocibuild pull` the image while it can"
 	case errors.As(err, &step) && stepHint(step) != "":

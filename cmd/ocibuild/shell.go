@@ -49,7 +49,10 @@ func (c *shellCommand) flags(fs *pflag.FlagSet) {
 }
 
 func (c *shellCommand) accept(s *stdio, args []string) error {
-	if err := count(args, 1, 1, "one IMAGE, or @failed"); err != nil {
+	if len(args) > 1 && args[0] != failedName {
+		return &usageError{msg: "shell takes no command", hint: fmt.Sprintf("`ocibuild run -it %s` runs one", strings.Join(args, " "))}
+	}
+	if err := count(args, 1, 1, "one IMAGE or "+failedName); err != nil {
 		return err
 	}
 	c.name = args[0]
