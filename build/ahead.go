@@ -59,6 +59,9 @@ func (r *run) prepare(ctx context.Context, layers []image.Layer, u use) error {
 // certainUses finds what the build does with its bases whatever the cache holds.
 func (r *run) certainUses() map[*Step]certainUse {
 	uses := map[*Step]certainUse{}
+	if r.b.Detours.OnDemand {
+		return uses
+	}
 	note := func(at, by *Step, u use) {
 		if base := r.baseOf(at); base != nil && uses[base].use < u {
 			uses[base] = certainUse{u, by}

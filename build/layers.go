@@ -95,14 +95,19 @@ func (l *layerBytes) tree(ctx context.Context, layers []image.Layer) (*layerTree
 }
 
 // maxOpened is how many layers are fetched and read, or unpacked, at once.
-const maxOpened = 4
+func (b *Builder) maxOpened() int {
+	if b.Detours.OneByOne {
+		return 1
+	}
+	return 4
+}
 
 // contents gives the tables of contents of layers. Those that nobody has looked
 // into are read, several at once; what is elsewhere, while it comes.
 func (l *layerBytes) contents(ctx context.Context, layers []image.Layer) ([]*layer.TOC, error) {
 	tocs := make([]*layer.TOC, len(layers))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxOpened)
+	g.SetLimit(l.b.maxOpened())
 	for i := range layers {
 		g.Go(func() (err error) {
 			tocs[i], err = l.toc(ctx, layers, i)
@@ -233,7 +238,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 func (l *layerBytes) snapshots(ctx context.Context, layers []image.Layer) ([]string, error) {
 	names := make([]string, len(layers))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxOpened)
+	g.SetLimit(l.b.maxOpened())
 	for i, ly := range layers {
 		if ly.Content == emptyContent() {
 			continue
@@ -267,10 +272,10 @@ func (b *Builder) Unpack(ctx context.Context, layers []image.Layer) ([]string, e
 // only makes sense on those below it.
 func (l *layerBytes) snapshotName(layers []image.Layer, i int) (name string, needsLower, ok bool) {
 	d := layers[i].DiffID
-	if data, found := l.b.Cache.GetFact("snapshot", cache.Key(d.Encoded())); found && l.b.Snapshots.Use(string(data)) {
+	if data, found := l.b.Cache.GetFact(SnapshotFacts, cache.Key(d.Encoded())); found && l.b.Snapshots.Use(string(data)) {
 		return string(data), false, true
 	}
-	if _, needsLower = l.b.Cache.GetFact("needs-lower", cache.Key(d.Encoded())); needsLower {
+	if _, needsLower = l.b.Cache.GetFact(LowerFacts, cache.Key(d.Encoded())); needsLower {
 		name = image.ChainOf(layers[:i+1]).Name()
 	} else {
 		name = d.Encoded()
@@ -301,7 +306,7 @@ func (l *layerBytes) snapshot(ctx context.Context, layers []image.Layer, i int) 
 		if i == 0 { // nothing is below: what is missing is made, and there is nothing to hide
 			return name, l.unpack(ctx, layers[i], name, layer.Merge)
 		}
-		if err := l.b.Cache.PutFact("needs-lower", cache.Key(d.Encoded()), []byte("1")); err != nil {
+		if err := l.b.Cache.PutFact(LowerFacts, cache.Key(d.Encoded()), []byte("1")); err != nil {
 			return "", err
 		}
 		name = image.ChainOf(layers[:i+1]).Name()
@@ -401,7 +406,7 @@ func (b *Builder) applyOptions(f layer.Format) layer.ApplyOptions {
 // that is still there.
 func (l *layerBytes) earlier(content digest.Digest) (image.Layer, bool) {
 	var ly image.Layer
-	data, ok := l.b.Cache.GetFact("content", contentKey(content))
+	data, ok := l.b.Cache.GetFact(ContentFacts, contentKey(content))
 	if !ok || json.Unmarshal(data, &ly) != nil || ly.Content != content || !l.b.Store.Use(ly.Descriptor.Digest) {
 		return image.Layer{}, false
 	}
@@ -414,7 +419,7 @@ func (l *layerBytes) made(ly image.Layer) error {
 	if err != nil {
 		return err
 	}
-	return l.b.Cache.PutFact("content", contentKey(ly.Content), data)
+	return l.b.Cache.PutFact(ContentFacts, contentKey(ly.Content), data)
 }
 
 // clockSlack is how far the clock that files get their times from may lag behind.

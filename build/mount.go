@@ -131,14 +131,14 @@ func (m *stepMount) identify(ctx context.Context) error {
 		return err
 	}
 	key := sourcesKey(from, &transfer{sources: []origin{{text: m.Type + " mount"}, {text: m.Source}}})
-	if data, ok := m.r.b.Cache.GetFact("sources", key); ok {
+	if data, ok := m.r.b.Cache.GetFact(SourceFacts, key); ok {
 		m.content = digest.Digest(data)
 		return nil
 	}
 	if err := m.selectContent(ctx); err != nil {
 		return err
 	}
-	return m.r.b.Cache.PutFact("sources", key, []byte(m.content))
+	return m.r.b.Cache.PutFact(SourceFacts, key, []byte(m.content))
 }
 
 // noContent identifies nothing at all.

@@ -66,7 +66,7 @@ func (r *run) perform(ctx context.Context, s *Step, o op) (outcome, error) {
 	if r.uncached(s) {
 		return r.execute(ctx, s, o, &output{r: r, step: s, op: o, name: name, unlock: func() {}})
 	}
-	if !r.graph.twin(s) && !r.b.Cache.HasName(name) {
+	if !r.b.Detours.KeysFirst && !r.graph.twin(s) && !r.b.Cache.HasName(name) {
 		unlock, err := r.b.Store.Lock(ctx, "name-"+digest.FromString(name).Encoded())
 		if err != nil {
 			return outcome{}, err
@@ -158,7 +158,7 @@ func (o *output) write(also io.Writer, produce func(*layer.Writer) error) (err e
 // writeUnpacked is write for a layer that a RUN may follow: the tar is
 // unpacked into a snapshot in the same pass.
 func (o *output) writeUnpacked(ctx context.Context, produce func(*layer.Writer) error) error {
-	if !o.r.graph.runFollows(o.step) {
+	if o.r.b.Detours.CopiesPacked || !o.r.graph.runFollows(o.step) {
 		return o.write(nil, produce)
 	}
 	name := "copy-" + unique()
@@ -185,14 +185,16 @@ func (o *output) writeUnpacked(ctx context.Context, produce func(*layer.Writer) 
 	if err := commit(); err != nil {
 		return err
 	}
-	return o.r.b.Cache.PutFact("snapshot", cache.Key(o.made.DiffID.Encoded()), []byte(name))
+	return o.r.b.Cache.PutFact(SnapshotFacts, cache.Key(o.made.DiffID.Encoded()), []byte(name))
 }
 
 // later lets the next step start on the snapshot dir while work makes the
 // layer of it.
 func (o *output) later(dir string, work func(context.Context) error) {
 	o.deferred = true
-	o.layer.dir = dir
+	if !o.r.b.Detours.Repacked {
+		o.layer.dir = dir
+	}
 	o.layer.created = o.r.now()
 	o.r.background.start(func(ctx context.Context) error {
 		if err := work(ctx); err != nil {

@@ -76,7 +76,7 @@ func (o *copyOp) sources(ctx context.Context) (digest.Digest, error) {
 		return "", err
 	}
 	key := sourcesKey(from, o.t)
-	if data, ok := o.r.b.Cache.GetFact("sources", key); ok {
+	if data, ok := o.r.b.Cache.GetFact(SourceFacts, key); ok {
 		return digest.Digest(data), nil
 	}
 	if err := o.selectFiles(ctx); err != nil {
@@ -86,7 +86,7 @@ func (o *copyOp) sources(ctx context.Context) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	return d, o.r.b.Cache.PutFact("sources", key, []byte(d))
+	return d, o.r.b.Cache.PutFact(SourceFacts, key, []byte(d))
 }
 
 // selectFiles finds the files that the instruction names.
@@ -154,7 +154,7 @@ func (o *copyOp) spot(ctx context.Context, sources digest.Digest) (spot, error) 
 	}
 	key := spotKey(parent, o.t, sources)
 	var s spot
-	if data, ok := o.r.b.Cache.GetFact("spot", key); ok && json.Unmarshal(data, &s) == nil {
+	if data, ok := o.r.b.Cache.GetFact(SpotFacts, key); ok && json.Unmarshal(data, &s) == nil {
 		return s, nil
 	}
 	_, s, err = o.land(ctx)
@@ -165,7 +165,7 @@ func (o *copyOp) spot(ctx context.Context, sources digest.Digest) (spot, error) 
 	if err != nil {
 		return spot{}, err
 	}
-	return s, o.r.b.Cache.PutFact("spot", key, data)
+	return s, o.r.b.Cache.PutFact(SpotFacts, key, data)
 }
 
 // land lands the files on the tree below.
@@ -275,7 +275,7 @@ func (o *workdirOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
 	}
 	key := workdirSpotKey(parent, o.dir, o.state.Config.Config.User)
 	var s spot
-	data, ok := o.r.b.Cache.GetFact("spot", key)
+	data, ok := o.r.b.Cache.GetFact(SpotFacts, key)
 	if !ok || json.Unmarshal(data, &s) != nil {
 		if _, s, err = o.land(ctx); err != nil {
 			return "", nil, err
@@ -283,7 +283,7 @@ func (o *workdirOp) key(ctx context.Context) (cache.Key, cache.Trail, error) {
 		if data, err = json.Marshal(s); err != nil {
 			return "", nil, err
 		}
-		if err := o.r.b.Cache.PutFact("spot", key, data); err != nil {
+		if err := o.r.b.Cache.PutFact(SpotFacts, key, data); err != nil {
 			return "", nil, err
 		}
 	}

@@ -216,7 +216,7 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 		if err := o.r.b.keepLeft(out.made.DiffID, left); err != nil {
 			return err
 		}
-		return o.r.b.Cache.PutFact("snapshot", cache.Key(out.made.DiffID.Encoded()), []byte(name))
+		return o.r.b.Cache.PutFact(SnapshotFacts, cache.Key(out.made.DiffID.Encoded()), []byte(name))
 	})
 	return nil
 }

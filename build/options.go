@@ -49,11 +49,46 @@ type Builder struct {
 	Level executor.Level
 	// Jobs bounds the steps that work at once; 0 means a default that suits the machine.
 	Jobs int
+	// Detours are taken in place of shortcuts.
+	Detours Detours
 	// Now is the clock for created times; nil means time.Now.
 	Now func() time.Time
 	// Events receives progress, one call at a time; nil drops it.
 	Events func(Event)
 }
+
+// Detours are longer ways to the same result, one for each shortcut that a build
+// takes: tests compare what the two give. The zero value takes none.
+type Detours struct {
+	// Waiting archives and records what a step has made before the next one begins.
+	Waiting bool
+	// KeysFirst makes the key of a step before the step runs, although nothing can
+	// be recorded under it yet.
+	KeysFirst bool
+	// Repacked has no step begin on the directory that the one before it has left,
+	// but on what its layer's tar is unpacked to.
+	Repacked bool
+	// CopiesPacked leaves what COPY makes to be unpacked when a step needs it.
+	CopiesPacked bool
+	// OneByOne unpacks one layer at a time.
+	OneByOne bool
+	// OnDemand leaves the layers of bases to the step that reads them first.
+	OnDemand bool
+}
+
+// The kinds of facts that the cache keeps for a build, and that it does without: they
+// are found out anew.
+const (
+	// SpotFacts tell where what COPY copies lands, SourceFacts what is selected of a stage.
+	SpotFacts   = "spot"
+	SourceFacts = "sources"
+	// ContentFacts tell which layer had a content first, for early cut-off.
+	ContentFacts = "content"
+	// SnapshotFacts tell in which directory a layer is that was never packed.
+	SnapshotFacts = "snapshot"
+	// LowerFacts tell which layers can be unpacked on those below them alone.
+	LowerFacts = "needs-lower"
+)
 
 // Request is one build.
 type Request struct {

@@ -22,7 +22,7 @@ func (r *run) schedule(ctx context.Context) ([]*State, error) {
 	// A step that has finished is kept whatever becomes of the others: what is
 	// in the background goes on after a failure and after an interrupt.
 	group, bctx := errgroup.WithContext(context.WithoutCancel(ctx))
-	r.background = background{group, bctx}
+	r.background = background{group, bctx, r.b.Detours.Waiting}
 	stop := context.AfterFunc(bctx, func() { cancel(context.Cause(bctx)) })
 	steps, sctx := errgroup.WithContext(ctx)
 	steps.Go(func() error { return r.ahead(sctx) })
@@ -47,10 +47,19 @@ func (r *run) schedule(ctx context.Context) ([]*State, error) {
 type background struct {
 	group *errgroup.Group
 	ctx   context.Context // of the group: it lives as long as the work in it
+	// waiting lets the step go on only when the work is done.
+	waiting bool
 }
 
 func (b background) start(work func(context.Context) error) {
-	b.group.Go(func() error { return work(b.ctx) })
+	done := make(chan struct{})
+	b.group.Go(func() error {
+		defer close(done)
+		return work(b.ctx)
+	})
+	if b.waiting {
+		<-done
+	}
 }
 
 // firstCause prefers an error that is not the cancellation another one caused.

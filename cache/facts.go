@@ -13,7 +13,7 @@ func (s *Store) GetFact(kind string, key Key) ([]byte, bool) {
 	if !validKind(kind) || !key.valid() {
 		return nil, false
 	}
-	body, err := readSealed(s.path(factsDir, kind, string(key)), "fact", s.now())
+	body, err := s.recall(Facts(kind), string(key), "fact")
 	return body, err == nil
 }
 
@@ -34,7 +34,7 @@ func (s *Store) GetTOC(diffID digest.Digest) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	body, err := readSealed(s.path(tocDir, hex), "toc", s.now())
+	body, err := s.recall(TOCs, hex, "toc")
 	return body, err == nil
 }
 

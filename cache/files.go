@@ -59,9 +59,9 @@ func (s *Store) Files(context string) (*Files, error) {
 	if context == "" {
 		return nil, fmt.Errorf("open file memo: the context has no name")
 	}
-	now := s.now()
-	f := &Files{path: s.path(filesDir, nameHash(context)), context: context, opened: now}
-	body, err := readSealed(f.path, "files", now)
+	name := nameHash(context)
+	f := &Files{path: s.path(filesDir, name), context: context, opened: s.now()}
+	body, err := s.recall(FileDigests, name, "files")
 	if err == nil {
 		f.entries, err = decodeFiles(context, body)
 	}

@@ -140,10 +140,10 @@ func (c changes) parents() []string {
 	return slices.Sorted(maps.Keys(dirs))
 }
 
-// writeUpper writes the changes of a tree into an empty directory, as an overlay would have
-// had them there.
-func (c changes) writeUpper(tree, upper *os.File) error {
-	copier := newCopier(upper)
+// writeUpper writes the changes of a tree into the empty directory of a copier, as an
+// overlay would have had them there.
+func (c changes) writeUpper(tree *os.File, copier *copier) error {
+	upper := copier.to
 	copier.devices = true
 	dirs := c.parents()
 	names := slices.Concat(dirs, c.made)

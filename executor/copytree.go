@@ -22,6 +22,7 @@ type copier struct {
 	// devices says that device nodes are copied, and not left out.
 	devices   bool
 	noReflink bool
+	bytes     bool // all that is copied passes through us
 	// skip names paths that are left out, with all below.
 	skip map[string]bool
 }
@@ -200,6 +201,10 @@ func (c *copier) regular(from, to int, base string, st *unix.Stat_t) error {
 
 // content shares a file's blocks, or has the kernel copy them, or copies them.
 func (c *copier) content(source, target int, size int64) error {
+	if c.bytes {
+		_, err := io.Copy(fdWriter(target), fdReader(source))
+		return err
+	}
 	if !c.noReflink {
 		if unix.IoctlFileClone(target, source) == nil {
 			return nil

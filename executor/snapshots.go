@@ -22,8 +22,9 @@ import (
 // processes, and of the snapshots being made on top of them. Its methods may be
 // called from several goroutines.
 type Snapshots struct {
-	dir   string
-	level Level
+	dir     string
+	level   Level
+	detours Detours
 
 	probe     sync.Once
 	noOverlay error // why there are no overlays here, see copies
@@ -31,6 +32,19 @@ type Snapshots struct {
 	sweep sync.Once
 	swept sync.WaitGroup
 }
+
+// Detours are longer ways to the same snapshots, one for each shortcut that is taken
+// otherwise: tests compare what the two give. The zero value takes none.
+type Detours struct {
+	// FreshCopies lets no step go on with the copy that another step has left.
+	FreshCopies bool
+	// Bytes reads and writes what is copied, where blocks could be shared or the kernel
+	// could copy.
+	Bytes bool
+}
+
+// SetDetours says what is done in the longer way. It is called before the store is used.
+func (s *Snapshots) SetDetours(d Detours) { s.detours = d }
 
 // Snapshot is a layer being made: an empty upper directory over committed
 // layers. It belongs to the process that prepared it and ends with Commit or

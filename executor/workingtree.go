@@ -94,7 +94,7 @@ func (sn *Snapshot) workOn(step bool) (*workingTree, error) {
 	}
 	dir := filepath.Join(sn.dir, "tree")
 	done := 0
-	if step {
+	if step && !sn.store.detours.FreshCopies {
 		done = sn.store.takeTree(sn.parents, dir)
 	}
 	if done == 0 {
@@ -144,13 +144,20 @@ func (s *Snapshots) mergeInto(root *os.File, names []string) error {
 	return nil
 }
 
+// copier copies files into a tree as this store does it.
+func (s *Snapshots) copier(to *os.File) *copier {
+	c := newCopier(to)
+	c.bytes = s.detours.Bytes
+	return c
+}
+
 func (s *Snapshots) mergeLayer(root *os.File, name string) error {
 	from, err := os.Open(s.tree(name))
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	c := newCopier(root)
+	c := s.copier(root)
 	c.overlay = true
 	if err := c.directory(int(from.Fd()), int(root.Fd()), ""); err != nil {
 		return err
@@ -191,7 +198,7 @@ func (sn *Snapshot) collect() error {
 	}
 	changes := now.since(sn.tree.before)
 	changes.made = append(changes.made, sn.tree.lasting...)
-	if err := changes.writeUpper(sn.tree.root, upper); err != nil {
+	if err := changes.writeUpper(sn.tree.root, sn.store.copier(upper)); err != nil {
 		return fmt.Errorf("collect changes: %w", err)
 	}
 	return nil

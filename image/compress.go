@@ -93,7 +93,7 @@ const compressedDir = "cache/blobs"
 // compressed finds the remembered form, if it is still there.
 func (s *Store) compressed(name string) (compressed, bool) {
 	done, err := readMemo(s.path(compressedDir, name))
-	if err != nil {
+	if err != nil || s.detours.Recompress {
 		return done, false
 	}
 	_, ok := s.have(done.Descriptor)

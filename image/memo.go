@@ -65,7 +65,7 @@ func (m *memo) entries(ctx context.Context) ([]Reference, error) {
 func (s *Store) openMemo() *memo {
 	m := &memo{store: s, known: make(map[digest.Digest]remembered)}
 	info, err := os.Stat(s.path(summariesFile))
-	if err != nil || info.Size() > maxSummaries {
+	if err != nil || info.Size() > maxSummaries || s.detours.Reread {
 		return m
 	}
 	text, err := os.ReadFile(s.path(summariesFile))

@@ -38,9 +38,13 @@ type Press struct {
 // Press returns a press whose work ends with ctx, or by Close.
 func (s *Store) Press(ctx context.Context, c Compression) *Press {
 	ctx, cancel := context.WithCancel(ctx)
+	packer := layer.NewPacker()
+	if s.detours.OneBlock {
+		packer = layer.NewSerialPacker()
+	}
 	return &Press{
 		store: s, how: c, ctx: ctx, cancel: cancel,
-		packer: layer.NewPacker(), slots: make(chan struct{}, maxPressed), made: map[digest.Digest]*Pressing{},
+		packer: packer, slots: make(chan struct{}, maxPressed), made: map[digest.Digest]*Pressing{},
 	}
 }
 

@@ -37,7 +37,23 @@ type Store struct {
 	places placesLog
 	guard  func(context.Context) error
 	aside  *aside // nil: all that is made is stored
+	// detours are taken in place of shortcuts.
+	detours Detours
 }
+
+// Detours are longer ways to the same, one for each shortcut that a store takes: tests
+// compare what the two give. The zero value takes none.
+type Detours struct {
+	// Recompress finds no layer that was compressed before.
+	Recompress bool
+	// OneBlock compresses one block at a time.
+	OneBlock bool
+	// Reread lists images by what their documents say, not by what is remembered of these.
+	Reread bool
+}
+
+// SetDetours says what is done in the longer way. It is called before the store is used.
+func (s *Store) SetDetours(d Detours) { s.detours = d }
 
 // Open opens the store at root and creates it when it is not there. A
 // directory that other programs made as an OCI image layout becomes a store;

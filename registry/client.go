@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -49,6 +50,8 @@ type Options struct {
 	UserAgent string
 	// Parallel bounds how many blobs, and pieces of large ones, move at once; 0 means 6.
 	Parallel int
+	// Whole moves every blob in one piece, however large it is.
+	Whole bool
 	// Progress is told how transfers go. Its calls never overlap.
 	Progress func(Progress)
 }
@@ -132,6 +135,9 @@ func New(o Options) *Client {
 		places:    o.Hosts,
 
 		servers: map[string]*server{}, transports: map[string]*http.Transport{},
+	}
+	if o.Whole {
+		c.pieceSize, c.chunkSize = math.MaxInt64/minPieces, math.MaxInt64/minPieces
 	}
 	if c.places == nil {
 		c.places = hosts.New(hosts.DefaultPlaces(os.Getenv))

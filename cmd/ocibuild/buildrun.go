@@ -116,12 +116,15 @@ func (s *session) builder(show display, insecure []string, jobs int) (*build.Bui
 	if err != nil {
 		return nil, err
 	}
+	if s.detours.serial {
+		jobs = 1
+	}
 	client := s.client(insecure, show)
 	s.bring.use(client, show)
 	b := &build.Builder{
 		Store: st, Cache: records, Snapshots: snapshots, NoRun: s.noRun,
-		Bases: &bases{store: st, client: client, show: show, later: true},
-		Level: s.level, Jobs: jobs, Events: show.event,
+		Bases: &bases{store: st, client: client, show: show, later: !s.detours.pullFirst},
+		Level: s.level, Jobs: jobs, Events: show.event, Detours: s.detours.build,
 	}
 	if s.noRun == "" {
 		b.Executor = executor.New(snapshots)

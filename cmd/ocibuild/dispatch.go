@@ -33,7 +33,9 @@ func (c *buildCommand) dispatch(ctx context.Context, s *session, b *build.Builde
 		refs = append(refs, w.Tags...)
 	}
 	d.layers = d.p.ship(d.ctx, refs, d.cancel)
-	d.onLayer = d.layers.layer
+	if !s.detours.pushLast {
+		d.onLayer = d.layers.layer
+	}
 	if err := d.layers.allowed(ctx); err != nil {
 		err = d.built(err)
 		d.close()

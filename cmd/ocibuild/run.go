@@ -23,6 +23,9 @@ func run(args []string, io *stdio) int {
 		return report(io, err)
 	}
 	s := newSession(io, inv.globals)
+	if s.detours, err = parseDetours(io.getenv(disableVariable)); err != nil {
+		return report(io, err)
+	}
 	if inv.command.grows {
 		s.keeper.sends.Store(inv.command.sends)
 		if s.keeper.limit, err = s.limit(); err != nil {

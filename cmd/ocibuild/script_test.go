@@ -74,6 +74,7 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("DOCKER_CONFIG", filepath.Join(e.WorkDir, "docker"))
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("OCIBUILD_ISOLATION", os.Getenv("OCIBUILD_ISOLATION"))       // all scripts at one level
+	e.Setenv(disableVariable, os.Getenv(disableVariable))                 // nor with more shortcuts
 	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "auth.json")) // skopeo's
 	e.Setenv("CONTAINERS_REGISTRIES_CONF", os.DevNull)                    // not what this machine is configured for
 	e.Setenv("CONTAINERS_REGISTRIES_CONF_DIR", filepath.Join(e.WorkDir, "registries.conf.d"))

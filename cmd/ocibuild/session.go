@@ -27,8 +27,9 @@ type session struct {
 	opened *image.Store
 	bring  *bringer // with the store
 	// onOpen is called when the store has been opened.
-	onOpen func() error
-	keeper keeper
+	onOpen  func() error
+	keeper  keeper
+	detours detours
 	// mendable opens even a store that has to be repaired first.
 	mendable bool
 }
@@ -82,6 +83,7 @@ func (s *session) store() (*image.Store, error) {
 	if err != nil {
 		return nil, openError(err)
 	}
+	st.SetDetours(s.detours.store)
 	s.opened = st
 	s.bring = newBringer(s)
 	st.SetRemote(s.bring)
@@ -118,7 +120,10 @@ func (s *session) cache() (*cache.Store, error) {
 		return nil, err
 	}
 	c, err := cache.Open(filepath.Join(st.Root(), "cache"))
-	return c, st.Diagnose("open the build cache", err)
+	if err != nil {
+		return nil, st.Diagnose("open the build cache", err)
+	}
+	return c.Without(s.detours.forgotten...), nil
 }
 
 // snapshots opens the unpacked layers of the store.
@@ -128,7 +133,11 @@ func (s *session) snapshots() (*executor.Snapshots, error) {
 		return nil, err
 	}
 	snapshots, err := executor.OpenSnapshots(executor.SnapshotDirs(st.Root(), s.level)[0], s.level)
-	return snapshots, st.Diagnose("open the unpacked layers", err)
+	if err != nil {
+		return nil, st.Diagnose("open the unpacked layers", err)
+	}
+	snapshots.SetDetours(s.detours.snapshots)
+	return snapshots, nil
 }
 
 // space is the store with all that is in it.
@@ -147,9 +156,13 @@ func (s *session) space() (space.Space, error) {
 
 // client gives a registry client that tells show of its transfers.
 func (s *session) client(insecure []string, show display) *registry.Client {
-	return registry.New(registry.Options{
-		Insecure: insecure, UserAgent: "ocibuild/" + version(), Progress: show.transfer,
-	})
+	o := registry.Options{
+		Insecure: insecure, UserAgent: "ocibuild/" + version(), Progress: show.transfer, Whole: s.detours.wholeBlobs,
+	}
+	if s.detours.serial {
+		o.Parallel = 1
+	}
+	return registry.New(o)
 }
 
 // close ends the use of the store.

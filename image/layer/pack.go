@@ -55,8 +55,12 @@ type Packer struct {
 }
 
 // NewPacker returns a Packer that uses all CPUs.
-func NewPacker() *Packer {
-	workers := min(runtime.GOMAXPROCS(0), maxPackers)
+func NewPacker() *Packer { return newPacker(min(runtime.GOMAXPROCS(0), maxPackers)) }
+
+// NewSerialPacker returns a Packer that compresses one block at a time.
+func NewSerialPacker() *Packer { return newPacker(1) }
+
+func newPacker(workers int) *Packer {
 	return &Packer{slots: make(chan struct{}, workers), flate: map[int]*sync.Pool{}, zstd: map[int]*zstd.Encoder{}}
 }
 
