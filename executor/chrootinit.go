@@ -35,7 +35,7 @@ func chrootInit(p *plan) {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	pid, socket, err := startStep(p)
+	pid, socket, err := startStep(p, 0, 1, 2, rootFD)
 	if err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})
 	}
@@ -44,7 +44,10 @@ func chrootInit(p *plan) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}()
 	go forward(signals, pid)
-	failure := followStep(socket, p)
+	tree, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(rootFD))
+	failure := followStep(socket, p, func(listener int) func(*notification) answer {
+		return (&procServer{listener: listener, tree: tree, own: os.Getpid()}).handle
+	})
 	r := waitFor(pid)
 	endOrphans()
 	if failure != nil {
@@ -53,17 +56,32 @@ func chrootInit(p *plan) {
 	end(r)
 }
 
-// startStep starts the process that is to become the command.
-func startStep(p *plan) (pid, socket int, err error) {
+// startStep starts the process that is to become the command, with these descriptors before
+// its socket but the last one, which comes after it.
+func startStep(p *plan, stdin, stdout, stderr int, more ...int) (pid, socket int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, 0, err
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", []string{stepName}, &syscall.ProcAttr{
+	files := []uintptr{uintptr(stdin), uintptr(stdout), uintptr(stderr), uintptr(pair[1])}
+	for _, fd := range more {
+		files = append(files, uintptr(fd))
+	}
+	attr := &syscall.ProcAttr{
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"},
-		Files: []uintptr{0, 1, 2, uintptr(pair[1]), rootFD},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	}
+	if p.Terminal != 0 {
+		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+	}
+	if p.renamed() {
+		attr.Sys.Cloneflags = unix.CLONE_NEWUSER
+		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: int(p.UID), Size: 1}}
+		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: int(p.GID), Size: 1}}
+		attr.Sys.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP} // until it has its filter
+	}
+	pid, err = syscall.ForkExec("/proc/self/exe", []string{stepName}, attr)
 	unix.Close(pair[1])
 	if err != nil {
 		return 0, 0, err
@@ -72,16 +90,14 @@ func startStep(p *plan) (pid, socket int, err error) {
 	return pid, pair[0], err
 }
 
-// followStep serves /proc once the step asks for it, and gives what the process reports if it
+// followStep has what the step asks answered, and gives what the process reports if it
 // does not become the command.
-func followStep(socket int, p *plan) *report {
+func followStep(socket int, p *plan, server func(listener int) func(*notification) answer) *report {
 	defer unix.Close(socket)
 	if p.Notify != "" {
 		listener, err := receiveListener(socket)
 		if err == nil && listener >= 0 {
-			tree, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(rootFD))
-			s := &procServer{listener: listener, tree: tree, own: os.Getpid()}
-			go supervise(listener, s.handle)
+			go supervise(listener, server(listener))
 		}
 	}
 	var r report
@@ -153,6 +169,9 @@ func stepInit() {
 		unix.Exit(1)
 	}
 	r := becomeCommand(&p)
+	if p.Notify != "" && !p.told {
+		_ = p.announce(-1)
+	}
 	_, _ = fdWriter(stepSocketFD).Write(marshal(&r))
 	unix.Exit(1)
 }
@@ -160,13 +179,23 @@ func stepInit() {
 // becomeCommand returns only if it fails.
 func becomeCommand(p *plan) report {
 	setup := func(err error) report { return report{Kind: reportSetup, Text: err.Error()} }
-	if err := enterTree(p); err != nil {
-		return setup(err)
+	if p.Chroot {
+		if err := enterTree(p); err != nil {
+			return setup(err)
+		}
 	}
 	if err := takeIdentity(p); err != nil {
 		return setup(err)
 	}
+	if p.listener > 0 {
+		if err := p.announce(p.listener); err != nil {
+			return setup(err)
+		}
+	}
 	file, err := lookPath(p.Args[0], p.Environ)
+	if err == nil && !p.Chroot {
+		err = refuseOurselves(file)
+	}
 	if err != nil {
 		return report{Kind: reportNotStarted, Start: *notFound(p.Args[0], err)}
 	}
@@ -198,13 +227,14 @@ func enterTree(p *plan) error {
 	}
 	listener, err := installNotify(p.Notify)
 	if err != nil {
-		return announce(-1)
+		return p.announce(-1)
 	}
-	return announce(listener)
+	return p.announce(listener)
 }
 
 // announce tells the init process of the listener, or that there is none.
-func announce(listener int) error {
+func (p *plan) announce(listener int) error {
+	p.told = true
 	if listener < 0 {
 		_, err := unix.Write(stepSocketFD, []byte{0})
 		return err

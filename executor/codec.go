@@ -120,6 +120,7 @@ func (p *plan) code(c *coder) {
 	c.number(&p.GID)
 	list(c, &p.Groups, c.number)
 	c.flag(&p.KeepGroups)
+	c.flag(&p.OneID)
 	c.number(&p.Bounding)
 	c.number(&p.Permitted)
 	c.number(&p.Effective)

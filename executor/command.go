@@ -58,8 +58,11 @@ func (p *plan) takeLimits() error {
 // takeIdentity changes credentials with raw system calls, which concern the
 // calling thread alone: Go's own wrappers would change every thread's.
 func takeIdentity(p *plan) error {
-	for _, fd := range []int{0, 1, 2} {
-		if err := giveOutput(fd, p.UID); err != nil {
+	for fd := range 3 {
+		if p.OneID {
+			break // it is the user's, whatever he is called
+		}
+		if err := giveOutput(fd, int(p.UID)); err != nil {
 			return fmt.Errorf("give output to user %d: %w", p.UID, explainID(err))
 		}
 	}
@@ -96,14 +99,10 @@ func takeIdentity(p *plan) error {
 	return installFilter(p.Filter)
 }
 
-// installFilters installs the filter, and before it the one that asks, whose caller is
-// root and stays it.
+// installFilters installs the filter, and before it the one that asks.
 func (p *plan) installFilters() (err error) {
 	if p.Notify == "" {
 		return installFilter(p.Filter)
-	}
-	if p.UID != 0 || p.GID != 0 {
-		return fmt.Errorf("set user %d: %w", p.UID, explainID(unix.EINVAL))
 	}
 	if p.listener, err = installNotify(p.Notify); err != nil {
 		return err
@@ -125,15 +124,15 @@ func installFilter(text string) error {
 }
 
 // giveOutput makes a pipe the user's, who can then open it as /dev/stdout.
-func giveOutput(fd int, uid uint64) error {
+func giveOutput(fd, uid int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFIFO || uint64(st.Uid) == uid {
+	if st.Mode&unix.S_IFMT != unix.S_IFIFO || int(st.Uid) == uid {
 		return nil
 	}
-	return unix.Fchown(fd, int(uid), -1)
+	return unix.Fchown(fd, uid, -1)
 }
 
 // set limits this process, and so the command. A system call, because the
@@ -172,7 +171,11 @@ func dropBounding(keep uint64) error {
 	return nil
 }
 
+// setIDs takes on the ids, unless there is one alone, which is had.
 func setIDs(p *plan) error {
+	if p.OneID {
+		return nil
+	}
 	if !p.KeepGroups {
 		gids := make([]uint32, len(p.Groups)+1) // never empty, so that it has an address
 		for i, g := range p.Groups {

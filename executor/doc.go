@@ -46,6 +46,13 @@
 // with a supervisor opens files of /proc for the step. Where a better level can mount, but no
 // overlays, it works on such copies too.
 //
+// # With one user id
+//
+// At [LevelSingle] all files belong to one id. A filter leaves to the init process what would
+// give files to others, and what processes ask of users: it notes owners on files, and keeps who
+// each process believes to be. A step of a user other than root runs in one more user
+// namespace, which calls the id as that user is called; what it has made is found afterwards.
+//
 // # Snapshots on disk
 //
 // Below the directory given to [OpenSnapshots]:

@@ -70,8 +70,12 @@ func (e *Executor) Run(ctx context.Context, sn *Snapshot, p Process, out IO) err
 		return e.runChroot(ctx, sn, p, out)
 	}
 	st := &stubs{upper: sn.Upper()}
-	runErr := e.runMounted(ctx, sn, p, st, out)
-	return withCleanup(runErr, st.uncopy())
+	ran, runErr := e.runMounted(ctx, sn, p, st, out)
+	err := withCleanup(runErr, st.uncopy())
+	if ran != nil && ran.OneID && !e.snapshots.copies() {
+		err = withCleanup(err, sn.claimUpper(ran.claim()))
+	}
+	return err
 }
 
 // settleNetwork makes the files by which a process finds others, and finds what
@@ -139,15 +143,21 @@ func (e *Executor) plan(p Process) (*plan, error) {
 	return plan, nil
 }
 
-// runMounted runs the process in a mount of the snapshot that ends with it.
-func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *stubs, out IO) error {
-	return e.inMount(sn, func(at mounted) error {
-		plan, j, err := e.prepare(p, at.root, out)
-		if err != nil {
+// runMounted runs the process in a mount of the snapshot that ends with it, and gives the
+// plan that it was run by, if there was one.
+func (e *Executor) runMounted(ctx context.Context, sn *Snapshot, p Process, st *stubs, out IO) (ran *plan, err error) {
+	err = e.inMount(sn, func(at mounted) (err error) {
+		var j job
+		if ran, j, err = e.prepare(p, at.root, out); err != nil {
 			return err
 		}
-		return runPlan(ctx, plan, at, st, j)
+		err = runPlan(ctx, ran, at, st, j)
+		if ran.OneID && sn.tree != nil {
+			err = withCleanup(err, sn.tree.claim(ran.claim()))
+		}
+		return err
 	})
+	return ran, err
 }
 
 // prepare settles how p is run in a root filesystem.
@@ -158,17 +168,16 @@ func (e *Executor) prepare(p Process, root *rootfs.Root, out IO) (*plan, job, er
 	if err := p.addCertificates(root); err != nil {
 		return nil, job{}, fmt.Errorf("add certificates: %w", err)
 	}
-	single := e.snapshots.level == LevelSingle && p.Security.Seccomp != Unconfined && !p.Security.NoNewPrivileges
-	if single {
-		p.forOneOwner(root)
-	}
 	plan, err := e.plan(p)
 	if err != nil {
 		return nil, job{}, err
 	}
-	if single {
-		if plan.Notify, err = e.filters.single(); err != nil {
-			return nil, job{}, fmt.Errorf("run command: %w", err)
+	if e.snapshots.level == LevelSingle {
+		plan.haveOneID(slices.Concat(p.Groups, p.MoreGroups))
+		if p.Security.Seccomp != Unconfined && !p.Security.NoNewPrivileges {
+			if plan.Notify, err = e.filters.single(); err != nil {
+				return nil, job{}, fmt.Errorf("run command: %w", err)
+			}
 		}
 	}
 	all, err := e.cgroups()
@@ -251,7 +260,8 @@ func (p Process) lasting() []string {
 
 // runPlan runs a plan in a root filesystem.
 func runPlan(ctx context.Context, p *plan, at mounted, st *stubs, j job) error {
-	if err := at.root.MkdirAll(p.Cwd, 0o755, int(p.UID), int(p.GID)); err != nil {
+	uid, gid := p.owner()
+	if err := at.root.MkdirAll(p.Cwd, 0o755, uid, gid); err != nil {
 		return fmt.Errorf("make working directory: %w", err)
 	}
 	for _, dir := range p.lasting {

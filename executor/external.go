@@ -129,6 +129,9 @@ func (p *plan) beExternal(terminal bool) error {
 	if x == nil || terminal {
 		return nil
 	}
+	if p.OneID && (p.UID != 0 || p.GID != 0) {
+		return fmt.Errorf("run as user %d by %s: it takes more user ids than the one that there is (leave --runtime out; or give the user a range in /etc/subuid and /etc/subgid, and install newuidmap)", p.UID, filepath.Base(x.path))
+	}
 	config, err := x.config(p)
 	if err != nil {
 		return fmt.Errorf("write spec: %w", err)

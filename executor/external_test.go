@@ -52,6 +52,9 @@ func TestExternalRuntimeIsTheSame(t *testing.T) {
 			"left running": script("sleep 1000 & echo left"),
 		} {
 			t.Run(name, func(t *testing.T) {
+				if testLevel == LevelSingle && (name == "user" || name == "identity") {
+					t.Skip("other programs know of one id where there is one")
+				}
 				wantOut, wantErr := run(t, s, prepare(t, s, "base"), p)
 				var out bytes.Buffer
 				err := e.Run(t.Context(), prepare(t, s, "base"), p, IO{Stdout: &out, Stderr: &out})
@@ -65,6 +68,19 @@ func TestExternalRuntimeIsTheSame(t *testing.T) {
 					t.Errorf("got %v\n%s\nwant %v\n%s", err, &out, wantErr, wantOut)
 				}
 			})
+		}
+	})
+}
+
+// TestExternalRuntimeUser checks that a user that there is no id for is refused.
+func TestExternalRuntimeUser(t *testing.T) {
+	needsBelief(t)
+	eachRuntime(t, func(t *testing.T, e *Executor, s *Snapshots) {
+		p := script("true")
+		p.UID = 1000
+		err := e.Run(t.Context(), prepare(t, s, "base"), p, IO{})
+		if err == nil || !strings.Contains(err.Error(), "/etc/subuid") {
+			t.Errorf("got %v, want an error that names /etc/subuid", err)
 		}
 	})
 }

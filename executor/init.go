@@ -66,17 +66,46 @@ func containerInit() {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	pid, failure := startCommand(p)
+	pid, failure := p.start()
 	if failure != nil {
 		end(*failure)
-	}
-	if p.Notify != "" {
-		s := &ownerServer{p.listener}
-		go supervise(s.listener, s.handle)
 	}
 	go endWithParent(fdReader(controlFD))
 	go forward(signals, pid)
 	end(waitFor(pid))
+}
+
+// start starts the command of a step, and who answers what it asks.
+func (p *plan) start() (pid int, failure *report) {
+	if p.renamed() {
+		return startRenamed(p)
+	}
+	pid, failure = startCommand(p)
+	if failure == nil && p.Notify != "" {
+		go supervise(p.listener, p.singleServer(p.listener))
+	}
+	return pid, failure
+}
+
+// startRenamed starts the command in a user namespace of its own: that takes a program with one
+// thread, which becomes it.
+func startRenamed(p *plan) (pid int, failure *report) {
+	terminal, err := openOwnTerminal(p)
+	if err != nil {
+		return 0, &report{Kind: reportSetup, Text: err.Error()}
+	}
+	in, out, errs := 0, 1, 2
+	if terminal >= 0 {
+		in, out, errs = terminal, terminal, terminal
+	}
+	pid, socket, err := startStep(p, in, out, errs)
+	if err != nil {
+		return 0, &report{Kind: reportSetup, Text: "start command in a user namespace: " + err.Error()}
+	}
+	if terminal >= 0 {
+		unix.Close(terminal)
+	}
+	return pid, followStep(socket, p, p.singleServer)
 }
 
 // nameProcess is for those who look with ps; prctl would name a thread alone, and

@@ -72,7 +72,7 @@ func (l Level) Lacks() string {
 	case LevelRootless:
 		return "device nodes of images are left out"
 	case LevelSingle:
-		return "there is one user id: other owners, and devices, are noted for the image and not real"
+		return "there is one user id: other users, owners and devices are noted for the image and not real"
 	case LevelChroot:
 		return "processes and network are this container's, mounts and their trees copies, setuid programs without effect, and of /proc there is a part"
 	case LevelNone:

@@ -53,6 +53,8 @@ var helpers = map[string]func() int{
 	"suicide": helpSuicide,
 	"wait":    helpWait,
 	"attack":  helpAttack,
+	"become":  helpBecome,
+	"rules":   helpRules,
 	"euid":    func() int { fmt.Println(os.Geteuid()); return 0 },
 }
 

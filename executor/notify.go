@@ -164,8 +164,30 @@ func (c *caller) become(uid, gid uint32) {
 }
 
 func (c *caller) close() {
+	if c.memory == nil {
+		return
+	}
 	c.memory.Close()
+	c.memory = nil
 	c.become(0, 0)
+}
+
+// read reads the caller's memory, and write writes it; both open it when it is not.
+func (c *caller) read(address uint64, b []byte) (int, error) {
+	if c.memory == nil {
+		if err := c.open(); err != nil {
+			return 0, err
+		}
+	}
+	return c.memory.ReadAt(b, int64(address))
+}
+
+func (c *caller) write(address uint64, b []byte) bool {
+	if c.memory == nil && c.open() != nil {
+		return false
+	}
+	_, err := c.memory.WriteAt(b, int64(address))
+	return err == nil
 }
 
 // text reads a string of the caller's that begins as is asked for, or "".

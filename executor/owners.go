@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ocibuild/ocibuild/image/rootfs"
+	"github.com/ocibuild/ocibuild/executor/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -22,20 +22,12 @@ const (
 	deviceAttr = "user.ocibuild.device" // "c:major:minor" or "b:major:minor", on an empty file
 )
 
-var (
-	// identityCalls change who a process is; they do nothing.
-	identityCalls = []string{
-		"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups",
-		"setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32", "setfsuid32", "setfsgid32", "setgroups32",
-	}
-	// ownerCalls are left to the init process.
-	ownerCalls = []string{"chown", "lchown", "fchown", "fchownat", "mknod", "mknodat"}
-)
+// ownerCalls give files to others, or make devices.
+var ownerCalls = []string{"chown", "chown32", "lchown", "lchown32", "fchown", "fchown32", "fchownat", "mknod", "mknodat"}
 
 // singleRules are what steps with one user id are answered without asking.
 func singleRules() []specs.LinuxSyscall {
-	none := uint(0)
-	rules := []specs.LinuxSyscall{{Names: identityCalls, Action: specs.ActErrno, ErrnoRet: &none}}
+	var rules []specs.LinuxSyscall
 	for call, mode := range map[string]uint{"mknod": 1, "mknodat": 2} {
 		for _, kind := range []uint64{unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK, 0} {
 			rules = append(rules, specs.LinuxSyscall{
@@ -47,18 +39,21 @@ func singleRules() []specs.LinuxSyscall {
 	return rules
 }
 
-// aptSandbox keeps apt from becoming another user, which it would see that it has not.
-var aptSandbox = File{Target: "/etc/apt/apt.conf.d/zz-ocibuild", Data: []byte("APT::Sandbox::User \"root\";\n"), Mode: 0o444}
-
-// forOneOwner adds to a process what it takes where there is one user id.
-func (p *Process) forOneOwner(root *rootfs.Root) {
-	if _, err := root.Stat("/etc/apt/apt.conf.d"); err == nil {
-		p.Files = append(slices.Clone(p.Files), aptSandbox)
-	}
+// singleServer answers ownerCalls and identityCalls.
+type singleServer struct {
+	listener int
+	identities
 }
 
-// ownerServer answers ownerCalls.
-type ownerServer struct{ listener int }
+// singleServer answers for a step of this plan.
+func (p *plan) singleServer(listener int) func(*notification) answer {
+	groups := make([]uint32, 0, len(p.Groups))
+	for _, g := range p.Groups {
+		groups = append(groups, uint32(g))
+	}
+	s := &singleServer{listener, identities{first: newIdentity(uint32(p.UID), uint32(p.GID), groups)}}
+	return s.handle
+}
 
 // ownerCall is a call, its arguments sorted out.
 type ownerCall struct {
@@ -71,39 +66,47 @@ type ownerCall struct {
 	mode, dev  uint64
 }
 
-func sortOut(n *notification) ownerCall {
-	a := n.args
+func sortOut(name string, a [6]uint64) ownerCall {
 	owner := func(i int) (uint32, uint32) { return uint32(a[i]), uint32(a[i+1]) }
 	c := ownerCall{dir: unix.AT_FDCWD, path: a[0]}
-	switch int(n.number) {
-	case unix.SYS_FCHOWN:
+	switch strings.TrimSuffix(name, "32") {
+	case "fchown":
 		c.dir, c.fd = int64(int32(a[0])), true
 		c.uid, c.gid = owner(1)
-	case unix.SYS_FCHOWNAT:
+	case "fchownat":
 		c.dir, c.path = int64(int32(a[0])), a[1]
 		c.uid, c.gid = owner(2)
 		c.nofollow = a[4]&unix.AT_SYMLINK_NOFOLLOW != 0
 		c.noPath = a[4]&unix.AT_EMPTY_PATH != 0
-	case unix.SYS_MKNODAT:
+	case "mknodat":
 		c.dir, c.path, c.node = int64(int32(a[0])), a[1], true
 		c.mode, c.dev = a[2], a[3]
-	case sysMknod:
+	case "mknod":
 		c.node, c.mode, c.dev = true, a[1], a[2]
 	default: // chown and lchown
 		c.uid, c.gid = owner(1)
-		c.nofollow = int(n.number) == sysLchown
+		c.nofollow = strings.HasPrefix(name, "l")
 	}
 	return c
 }
 
 // handle answers one call.
-func (s *ownerServer) handle(n *notification) answer {
-	call := sortOut(n)
+func (s *singleServer) handle(n *notification) answer {
+	name, wider := seccomp.Name(n.arch, n.number)
 	c := &caller{listener: s.listener, n: n}
+	if slices.Contains(identityCalls, name) {
+		defer c.close()
+		return s.answer(c, parseIdentityCall(name, wider, n.args))
+	}
 	if c.open() != nil {
 		return proceed
 	}
 	defer c.close()
+	return s.own(c, sortOut(name, n.args))
+}
+
+// own answers one of ownerCalls.
+func (s *singleServer) own(c *caller, call ownerCall) answer {
 	name := ""
 	if !call.fd {
 		var ok bool
@@ -114,11 +117,11 @@ func (s *ownerServer) handle(n *notification) answer {
 			return answer{errno: unix.ENOENT}
 		}
 	}
-	where := place(n.pid, call.dir, name)
+	where := place(c.n.pid, call.dir, name)
 	if call.node {
-		return makeNote(where, call)
+		return makeNote(where, call, s.of(c.n.pid))
 	}
-	return noteOwner(where, call)
+	return noteOwner(where, call, s.of(c.n.pid))
 }
 
 // place is a path by which this process reaches what a thread names.
@@ -135,7 +138,7 @@ func place(tid uint32, dir int64, name string) string {
 }
 
 // noteOwner notes who a file is given to, and does what else chown(2) does.
-func noteOwner(where string, call ownerCall) answer {
+func noteOwner(where string, call ownerCall, who identity) answer {
 	flags := unix.O_PATH | unix.O_CLOEXEC
 	if call.nofollow {
 		flags |= unix.O_NOFOLLOW
@@ -145,6 +148,9 @@ func noteOwner(where string, call ownerCall) answer {
 		return failed(err)
 	}
 	defer unix.Close(fd)
+	if !who.privileged() && (call.uid != keep && call.uid != who.user.files || call.gid != keep && !who.mayGive(call.gid)) {
+		return answer{errno: unix.EPERM}
+	}
 	// Setuid bits and capabilities go, and the change time moves.
 	if err := unix.Fchownat(fd, "", os.Getuid(), os.Getgid(), unix.AT_EMPTY_PATH); err != nil {
 		return failed(err)
@@ -152,10 +158,13 @@ func noteOwner(where string, call ownerCall) answer {
 	self := fmt.Sprintf("/proc/self/fd/%d", fd)
 	old, _ := readXattr(func(buf []byte) (int, error) { return unix.Getxattr(self, ownerAttr, buf) })
 	uid, gid := parseOwner(old)
-	if call.uid != ^uint32(0) {
+	if old == "" && !who.privileged() { // it can only be his own
+		uid, gid = who.user.files, who.group.files
+	}
+	if call.uid != keep {
 		uid = call.uid
 	}
-	if call.gid != ^uint32(0) {
+	if call.gid != keep {
 		gid = call.gid
 	}
 	if uid == 0 && gid == 0 {
@@ -164,7 +173,7 @@ func noteOwner(where string, call ownerCall) answer {
 		err = unix.Setxattr(self, ownerAttr, fmt.Appendf(nil, "%d:%d", uid, gid), 0)
 	}
 	// A link, a socket or the file of another system cannot be noted on.
-	if err != nil && err != unix.ENODATA && err != unix.EPERM && err != unix.ENOTSUP && err != unix.EACCES && err != unix.EROFS {
+	if err := ignoreUnnotable(err); err != nil {
 		return failed(err)
 	}
 	return answer{}
@@ -189,13 +198,16 @@ func failed(err error) answer {
 }
 
 // makeNote makes an empty file in the place of a device, and notes on it what it would be.
-func makeNote(where string, call ownerCall) answer {
+func makeNote(where string, call ownerCall, who identity) answer {
 	kind := "c"
 	if call.mode&unix.S_IFMT == unix.S_IFBLK {
 		kind = "b"
 	}
 	if call.dev == 0 && kind == "c" {
 		return proceed // a whiteout, which anybody may make
+	}
+	if !who.privileged() {
+		return answer{errno: unix.EPERM}
 	}
 	fd, err := unix.Open(where, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, uint32(call.mode&0o777))
 	if err != nil {

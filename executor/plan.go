@@ -26,12 +26,14 @@ type plan struct {
 	Masked    []string
 	Readonly  []string
 
-	ReadonlyRoot  bool
-	Cwd           string
-	Umask         uint64
-	UID, GID      uint64
-	Groups        []uint64
-	KeepGroups    bool // setgroups(2) is denied here: leave them as they are
+	ReadonlyRoot bool
+	Cwd          string
+	Umask        uint64
+	UID, GID     uint64
+	Groups       []uint64
+	KeepGroups   bool // setgroups(2) is denied here: leave them as they are
+	// OneID says that there is a single user and group id here, whatever these are called.
+	OneID         bool
 	Bounding      uint64
 	Permitted     uint64
 	Effective     uint64
@@ -58,6 +60,7 @@ type plan struct {
 
 	// What is not sent.
 	listener int        // of Notify, when it is installed
+	told     bool       // the init process knows of the listener, or that there is none
 	trees    []*os.File // what the mounts' Tree stand for; they are inherited
 	lasting  []string   // mount points to make for good
 	limits   *specs.LinuxResources
@@ -65,6 +68,38 @@ type plan struct {
 	connector *connector
 	// external, if not nil, is to carry the plan out, if it can.
 	external *external
+}
+
+// renamed says that the command is to be in a user namespace of its own, where the one id is
+// called as it wants to be.
+func (p *plan) renamed() bool { return p.OneID && (p.UID != 0 || p.GID != 0) && p.Ambient == 0 }
+
+// owner is who owns what is made for the step.
+func (p *plan) owner() (uid, gid int) {
+	if p.OneID {
+		return 0, 0
+	}
+	return int(p.UID), int(p.GID)
+}
+
+// haveOneID settles a plan where there is a single id, to which all files belong.
+func (p *plan) haveOneID(groups []uint32) {
+	p.OneID, p.Groups = true, []uint64{p.GID}
+	for _, g := range groups {
+		if !slices.Contains(p.Groups, uint64(g)) {
+			p.Groups = append(p.Groups, uint64(g))
+		}
+	}
+	for i := range p.Mounts {
+		m := &p.Mounts[i]
+		m.UID, m.GID = 0, 0
+		m.Data = slices.DeleteFunc(slices.Clone(m.Data), func(o string) bool {
+			return strings.HasPrefix(o, "uid=") || strings.HasPrefix(o, "gid=")
+		})
+	}
+	for i := range p.Devices {
+		p.Devices[i].UID, p.Devices[i].GID = 0, 0
+	}
 }
 
 // planMount is one mount: a new file system of Type, or, without one, a bind of

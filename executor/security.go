@@ -121,7 +121,9 @@ func (f *filters) ask(l Level, calls []string, rules func() []specs.LinuxSyscall
 }
 
 // single gives the filter that lets a step with one user id believe that there are more.
-func (f *filters) single() (string, error) { return f.ask(LevelSingle, ownerCalls, singleRules) }
+func (f *filters) single() (string, error) {
+	return f.ask(LevelSingle, slices.Concat(ownerCalls, identityCalls), singleRules)
+}
 
 // chroot gives a filter that asks about /proc and lets a step make no device nodes but those
 // of any container: there is no mount on which they are good for nothing.

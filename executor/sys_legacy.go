@@ -7,6 +7,4 @@ import "golang.org/x/sys/unix"
 // System calls that only older architectures have.
 const (
 	sysReadlink = unix.SYS_READLINK
-	sysMknod    = unix.SYS_MKNOD
-	sysLchown   = unix.SYS_LCHOWN
 )

@@ -5,6 +5,4 @@ package executor
 // System calls that only older architectures have.
 const (
 	sysReadlink = -1
-	sysMknod    = -2
-	sysLchown   = -3
 )

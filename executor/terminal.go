@@ -173,8 +173,8 @@ func openOwnTerminal(p *plan) (int, error) {
 		return fail(errno)
 	}
 	slave := int(fd)
-	if p.UID != 0 {
-		if err := unix.Fchown(slave, int(p.UID), -1); err != nil {
+	if uid, _ := p.owner(); uid != 0 {
+		if err := unix.Fchown(slave, uid, -1); err != nil {
 			return fail(explainID(err))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,3 +87,35 @@ func (a arch) numbers() map[string]uint32 {
 	}
 	return out
 }
+
+// Name gives the system call that a number is in an architecture, which is named as the
+// kernel names it (AUDIT_ARCH_*); "" is none. wider says that there is another one of that
+// name, with 32 added, whose numbers are not of 16 bits.
+func Name(audit uint32, number int32) (name string, wider bool) {
+	s := spoken()[spokenKey{audit, uint32(number)}]
+	return s.name, s.wider
+}
+
+type (
+	spokenKey struct{ audit, number uint32 }
+	spokenAs  struct {
+		name  string
+		wider bool
+	}
+)
+
+// spoken are all system calls that this program's kernel may be asked for.
+var spoken = sync.OnceValue(func() map[spokenKey]spokenAs {
+	out := map[spokenKey]spokenAs{}
+	for _, a := range arches {
+		if a.goarch != runtime.GOARCH && !slices.Contains(beside[runtime.GOARCH], a.name) {
+			continue
+		}
+		numbers := a.numbers()
+		for name, n := range numbers {
+			_, wider := numbers[name+"32"]
+			out[spokenKey{a.audit, n}] = spokenAs{name, wider}
+		}
+	}
+	return out
+})

@@ -85,7 +85,11 @@ func (l below) holds(it *item, data []byte) (bool, error) {
 		return false, err
 	}
 	it.linked = st.Nlink > 1
-	owner, err := pathAttribute(name, ownerNote)
+	where, note := name, ownerNote
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		where, note = filepath.Dir(name), linksNote
+	}
+	owner, err := pathAttribute(where, note)
 	if err != nil && !errors.Is(err, unix.EPERM) {
 		return false, err
 	}

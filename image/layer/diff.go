@@ -40,6 +40,10 @@ func DiffOver(ctx context.Context, upper string, lower []string, w *Writer) erro
 	}
 	root := newDiffDir(fd)
 	root.below = lower
+	if root.links, err = pathAttribute(upper, linksNote); err != nil {
+		root.release()
+		return fmt.Errorf("%s: %w", upper, err)
+	}
 	workers := min(max(runtime.GOMAXPROCS(0), 4), 8)
 	p := newPipeline(2 * workers)
 	g, ctx := errgroup.WithContext(ctx)

@@ -35,6 +35,7 @@ type diffDir struct {
 	fd    int
 	refs  atomic.Int32
 	below below
+	links string // its linksNote
 }
 
 func newDiffDir(fd int) *diffDir {
@@ -66,6 +67,7 @@ type item struct {
 	// hidden says that a directory above is opaque.
 	hidden bool
 	link   string
+	links  string // of a directory, its linksNote
 	xattrs map[string]string
 	// large says that the file is left to the writer; otherwise its bytes are
 	// batch.buf[start:end] with this digest.
@@ -237,6 +239,7 @@ func (s *scanner) subdir(it item) error {
 	if err = unix.Fstat(fd, &it.st); err == nil {
 		err = it.attributes(fdXattrs(fd))
 	}
+	d.links = it.links
 	if err == nil {
 		d.below, err = it.dir.below.of(&it)
 	}
@@ -286,16 +289,18 @@ func (it *item) attributes(src xattrSource) error {
 
 // note takes what an attribute says that a file is in the image.
 func (it *item) note(src xattrSource, name string) error {
-	if name != ownerNote && name != deviceNote {
+	if name != ownerNote && name != deviceNote && name != linksNote {
 		return nil
 	}
 	value, err := src.value(name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if name == ownerNote {
+	case name == ownerNote:
 		noteOwner(&it.st, value)
-	} else if it.kind == unix.DT_REG {
+	case name == linksNote:
+		it.links = value
+	case it.kind == unix.DT_REG:
 		noteDevice(&it.st, value)
 	}
 	return nil
@@ -378,6 +383,7 @@ func (it *item) special() error {
 	case unix.S_IFREG, unix.S_IFDIR:
 		return errChanged
 	case unix.S_IFLNK:
+		noteOwner(&it.st, it.dir.links)
 		var err error
 		it.link, err = rootfs.ReadlinkAt(it.dir.fd, it.name)
 		return err

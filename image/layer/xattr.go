@@ -21,6 +21,9 @@ const (
 	ownerNote = userNotes + "owner"
 	// deviceNote has "c:major:minor" or "b:major:minor", and is on an empty file.
 	deviceNote = userNotes + "device"
+	// linksNote has "uid:gid", and is on a directory: of the symbolic links in it, on which there
+	// can be none.
+	linksNote = userNotes + "links"
 )
 
 // noteOwner puts the owner that an attribute names into a file's numbers.
