@@ -35,9 +35,18 @@ func missing(d digest.Digest) error {
 	return fmt.Errorf("blob %s: %w", d, ErrNotFound)
 }
 
+// checkDigest is Validate, without regular expressions for what nearly all digests are.
+func checkDigest(d digest.Digest) error {
+	hex, ok := strings.CutPrefix(string(d), "sha256:")
+	if ok && len(hex) == 2*sha256.Size && strings.Trim(hex, "0123456789abcdef") == "" {
+		return nil
+	}
+	return d.Validate()
+}
+
 // openBlob opens a blob wherever a prune may just have put it.
 func (s *Store) openBlob(d digest.Digest) (*os.File, error) {
-	if err := d.Validate(); err != nil {
+	if err := checkDigest(d); err != nil {
 		return nil, fmt.Errorf("blob %q: %w", string(d), err)
 	}
 	blob, trash := s.blobPath(d), s.trashPath(d)
@@ -59,7 +68,7 @@ func (s *Store) openBlob(d digest.Digest) (*os.File, error) {
 // Use reports whether the blob is in the store, and marks it as used now so
 // that a prune beside us keeps it.
 func (s *Store) Use(d digest.Digest) bool {
-	if d.Validate() != nil {
+	if checkDigest(d) != nil {
 		return false
 	}
 	path := s.blobPath(d)

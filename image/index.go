@@ -74,7 +74,7 @@ func decodeTable(text []byte) (*ocispec.Index, error) {
 		return nil, fmt.Errorf("schema version %d is not supported", index.SchemaVersion)
 	}
 	for i, m := range index.Manifests {
-		if err := m.Digest.Validate(); err != nil {
+		if err := checkDigest(m.Digest); err != nil {
 			return nil, fmt.Errorf("entry %d: digest %q: %w", i, string(m.Digest), err)
 		}
 	}
@@ -312,18 +312,26 @@ func tableEntries(index *ocispec.Index) []Reference {
 			named = append(named, Reference{ref, withoutName(m)})
 		}
 	}
-	slices.SortFunc(named, func(a, b Reference) int { return compareRefs(a.Ref, b.Ref) })
-	return append(named, rest...)
+	return append(sortByName(named), rest...)
 }
 
-func compareRefs(a, b Ref) int {
-	switch x, y := a.String(), b.String(); {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
+// sortByName spells each name once: a comparison that did so for both would be most of
+// what a list of many images costs.
+func sortByName(list []Reference) []Reference {
+	type place struct {
+		name string
+		at   int
 	}
-	return 0
+	order := make([]place, len(list))
+	for i := range list {
+		order[i] = place{list[i].Ref.String(), i}
+	}
+	slices.SortFunc(order, func(a, b place) int { return strings.Compare(a.name, b.name) })
+	sorted := make([]Reference, len(list))
+	for i, p := range order {
+		sorted[i] = list[p.at]
+	}
+	return sorted
 }
 
 // Lookup finds what a name stands for. A reference with a digest finds an

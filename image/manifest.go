@@ -141,7 +141,7 @@ func decodeKind(mediaType string, many bool, text []byte) (document, error) {
 }
 
 func checkDescriptor(d ocispec.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
+	if err := checkDigest(d.Digest); err != nil {
 		return fmt.Errorf("digest %q: %w", string(d.Digest), err)
 	}
 	if d.Size < 0 {
@@ -206,7 +206,7 @@ func (c *closure) walk(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	if c.seen[desc.Digest] {
 		return true, nil
 	}
-	if desc.Digest.Validate() != nil || !c.present(desc.Digest) {
+	if checkDigest(desc.Digest) != nil || !c.present(desc.Digest) {
 		return false, nil
 	}
 	if c.seen == nil {

@@ -164,7 +164,7 @@ func (s *Store) Has(d digest.Digest) bool { return s.there(d) }
 // there reports whether a blob is in the store, wherever a prune may just have
 // put it, and leaves no mark.
 func (s *Store) there(d digest.Digest) bool {
-	if d.Validate() != nil {
+	if checkDigest(d) != nil {
 		return false
 	}
 	blob := s.blobPath(d)
