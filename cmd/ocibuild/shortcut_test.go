@@ -176,7 +176,13 @@ func (c *shortcutCase) build(store string, w way) madeImage {
 	if w.flag != "" {
 		args = append(args, w.flag)
 	}
-	out := strings.Split(strings.TrimSpace(c.run(w, append(append(args, c.Args...), c.Context)...)), "\n")
+	return c.made(store, w, c.run(w, append(append(args, c.Args...), c.Context)...))
+}
+
+// made is the image that the last line of a build's output names.
+func (c *shortcutCase) made(store string, w way, output string) madeImage {
+	c.t.Helper()
+	out := strings.Split(strings.TrimSpace(output), "\n")
 	var made madeImage
 	err := json.Unmarshal([]byte(out[len(out)-1]), &made)
 	if err == nil {
