@@ -224,7 +224,7 @@ func (o *runOp) run(ctx context.Context, out *output) error {
 // expectRuns lets the executor get ready for the RUNs that are left: o has missed the
 // cache, and what comes after it will hardly be there.
 func (r *run) expectRuns(o op) {
-	if r.b.Executor == nil {
+	if r.b.Executor == nil || r.b.Detours.Unprepared {
 		return
 	}
 	r.mu.Lock()

@@ -72,6 +72,8 @@ type Detours struct {
 	CopiesPacked bool
 	// OneByOne unpacks one layer at a time.
 	OneByOne bool
+	// Unprepared starts a step's first process when the step begins.
+	Unprepared bool
 	// OnDemand leaves the layers of bases to the step that reads them first.
 	OnDemand bool
 }

@@ -56,6 +56,7 @@ func shortcuts() []shortcut {
 		{"overlap", "a step's layer is archived and recorded while the next one runs", func(d *detours) { d.build.Waiting = true }},
 		{"latekey", "a step that was never recorded runs before its key is made", func(d *detours) { d.build.KeysFirst = true }},
 		{"unpack", "what COPY makes is unpacked in the same pass", func(d *detours) { d.build.CopiesPacked = true }},
+		{"spare", "the first process of a step waits for it", func(d *detours) { d.build.Unprepared = true }},
 		{"parallel", "steps, layers, blocks to compress and blobs are worked on side by side", func(d *detours) {
 			d.serial, d.build.OneByOne, d.store.OneBlock = true, true, true
 		}},
