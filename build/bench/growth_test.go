@@ -1,9 +1,13 @@
 package bench
 
 import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -11,19 +15,22 @@ import (
 // what did not, and flat in memory. Each has a row a size.
 var growths = []struct {
 	name  string
+	unit  string
 	sizes []int64
 	make  func(p *place, size int64) *job
 	cold  bool
 }{
-	{"files-copied", []int64{1000, 10_000, 100_000}, copyFiles, true},
-	{"files-unchanged", []int64{1000, 10_000, 100_000}, keepFiles, false},
-	{"files-one-changed", []int64{1000, 10_000, 100_000}, changeFile, false},
-	{"MB-copied", []int64{10, 100, 1000, 10_000}, copyBytes, true},
-	{"MB-unchanged", []int64{10, 100, 1000, 10_000}, keepBytes, false},
-	{"steps-run", []int64{10, 100, 500}, runSteps, false},
-	{"steps-cached", []int64{10, 100, 500}, keepSteps, false},
-	{"layers-below-a-run", []int64{1, 10, 50, 120}, layersBelow, false},
-	{"names-in-the-store", []int64{10, 100, 1000, 10_000}, namesBeside, false},
+	{"files-copied", "file", []int64{1000, 10_000, 100_000}, copyFiles, true},
+	{"files-unchanged", "file", []int64{1000, 10_000, 100_000}, keepFiles, false},
+	{"files-one-changed", "file", []int64{1000, 10_000, 100_000}, changeFile, false},
+	{"MB-copied", "MB", []int64{10, 100, 1000, 10_000}, copyBytes, true},
+	{"MB-unchanged", "MB", []int64{10, 100, 1000, 10_000}, keepBytes, false},
+	{"steps-run", "step", []int64{10, 100, 500}, runSteps, false},
+	{"steps-cached", "step", []int64{10, 100, 500}, keepSteps, false},
+	{"layers-below-a-run", "layer", []int64{1, 10, 50, 126}, layersBelow, false},
+	{"layers-unchanged", "layer", []int64{1, 10, 50, 126}, layersUnchanged, false},
+	{"images-in-the-store", "image", []int64{10, 100, 1000, 10_000}, imagesBeside, false},
+	{"names-in-the-store", "name", []int64{10, 100, 1000, 10_000}, namesBeside, false},
 }
 
 // BenchmarkGrowth measures ours alone. The floor of each is what a program can
@@ -32,7 +39,11 @@ func BenchmarkGrowth(b *testing.B) {
 	for _, g := range growths {
 		for _, size := range g.sizes {
 			name := fmt.Sprintf("%s=%d", g.name, size)
-			s := scenario{name: name, cold: g.cold, make: func(p *place) *job { return g.make(p, size) }}
+			s := scenario{name: name, cold: g.cold, make: func(p *place) *job {
+				j := g.make(p, size)
+				j.size, j.unit = size, g.unit
+				return j
+			}}
 			b.Run(name, func(b *testing.B) { s.measureWith(b, ours()) })
 		}
 	}
@@ -141,6 +152,73 @@ func layersBelow(p *place, layers int64) *job {
 	check(p.b, j.before(0))
 	j.floor = func(int) (cost, error) { return p.steps(1, dir, "/bin/true") }
 	return j
+}
+
+// layersUnchanged is that with nothing to do.
+func layersUnchanged(p *place, layers int64) *job {
+	j := layersBelow(p, layers)
+	j.prepare, j.before, j.floor = settle, nil, start
+	return j
+}
+
+// imagesBeside rebuilds with nothing to do in a store that has that many other images.
+// They share their layers, as those of one base do.
+func imagesBeside(p *place, images int64) *job {
+	j := &job{source: source{p.tree("context", 10, 10), p.write("Dockerfile", "FROM scratch\nCOPY . /\n")}, run: build, floor: start}
+	j.prepare = func(t turn) error {
+		if err := settle(t); err != nil {
+			return err
+		}
+		return addImages(t.store.(ocibuild).root, images)
+	}
+	return j
+}
+
+// addImages adds images to a store as other programs add them to a layout.
+func addImages(root string, images int64) error {
+	l := layout{root: root}
+	var index, manifest, config map[string]any
+	l.read(filepath.Join(root, "index.json"), &index)
+	if l.err != nil {
+		return l.err
+	}
+	list := index["manifests"].([]any)
+	l.read(l.blob(list[0].(map[string]any)["digest"].(string)), &manifest)
+	l.read(l.blob(manifest["config"].(map[string]any)["digest"].(string)), &config)
+	for n := range images {
+		config["author"] = fmt.Sprint(n)
+		manifest["config"] = l.put(config, manifest["config"].(map[string]any)["mediaType"])
+		d := l.put(manifest, manifest["mediaType"])
+		name := fmt.Sprintf("other%d:v%d", n%50, n)
+		d["annotations"] = map[string]string{"org.opencontainers.image.ref.name": name, "io.containerd.image.name": "docker.io/library/" + name}
+		list = append(list, d)
+	}
+	index["manifests"] = list
+	text, err := json.Marshal(index)
+	return errors.Join(l.err, err, os.WriteFile(filepath.Join(root, "index.json"), text, 0o644))
+}
+
+// layout reads and writes documents; its first error stays.
+type layout struct {
+	root string
+	err  error
+}
+
+func (l *layout) blob(digest string) string {
+	return filepath.Join(l.root, "blobs", strings.ReplaceAll(digest, ":", "/"))
+}
+
+func (l *layout) read(path string, v any) {
+	text, err := os.ReadFile(path)
+	l.err = errors.Join(l.err, err, json.Unmarshal(text, v))
+}
+
+// put stores a document and describes it.
+func (l *layout) put(v, mediaType any) map[string]any {
+	text, err := json.Marshal(v)
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(text))
+	l.err = errors.Join(l.err, err, os.WriteFile(l.blob(digest), text, 0o644))
+	return map[string]any{"mediaType": mediaType, "digest": digest, "size": len(text)}
 }
 
 // namesBeside rebuilds with nothing to do in a store that has that many other names of images.

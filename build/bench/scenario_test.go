@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // scenario is one thing that is measured.
@@ -22,6 +23,9 @@ type job struct {
 	prepare  func(turn) error         // beside it, once a store, not measured
 	run      func(turn) (cost, error) // what is measured; nil is a build
 	floor    func(i int) (cost, error)
+	// size and unit say how much of what there is, where the cost of each tells something.
+	size int64
+	unit string
 }
 
 // turn is one builder's store when it is about to be measured.
@@ -40,7 +44,8 @@ func (s scenario) measure(b *testing.B) { s.measureWith(b, builders(b)) }
 
 func (s scenario) measureWith(b *testing.B, all []builder) {
 	p := newPlace(b)
-	j, m := s.make(p), &measurement{scenario: s, costs: map[string][]cost{}}
+	j := s.make(p)
+	m := &measurement{scenario: s, job: j, costs: map[string][]cost{}}
 	stores := make([]*turn, len(all))
 	i := 0
 	for b.Loop() {
@@ -86,6 +91,7 @@ func (j *job) open(p *place, builder builder) *turn {
 // measurement gathers what a scenario's turns took.
 type measurement struct {
 	scenario
+	job   *job
 	costs map[string][]cost
 }
 
@@ -112,10 +118,19 @@ func (m *measurement) report(b *testing.B, all []builder) {
 	for _, builder := range all {
 		r := row{scenario: m.name, what: builder.name, cost: median(m.costs[builder.name]), floor: floor}
 		if builder.name == "ocibuild" {
-			r.note = m.goal()
+			r.note = m.goal() + m.job.each(r.cost)
 		}
 		rows = append(rows, r)
 	}
+}
+
+// each is the time on processors for each of what there is: the same from row to row
+// where cost is linear, a tenth where it is flat.
+func (j *job) each(c cost) string {
+	if j.unit == "" {
+		return ""
+	}
+	return fmt.Sprintf("CPU: %s a %s", micros(c.CPU/time.Duration(j.size)), j.unit)
 }
 
 func (s scenario) goal() string {

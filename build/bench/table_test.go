@@ -59,6 +59,14 @@ func seconds(d time.Duration) string {
 	}
 }
 
+// micros prints the time for one of many.
+func micros(d time.Duration) string {
+	if us := d.Seconds() * 1e6; us < 10_000 {
+		return fmt.Sprintf("%.1f us", us)
+	}
+	return seconds(d)
+}
+
 func mebibytes(n int64) string {
 	if n == 0 {
 		return "-"
