@@ -26,7 +26,7 @@ var lattice = map[string]struct{ ours, foreign []string }{
 	"image/layer":       {[]string{"image/rootfs"}, []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "github.com/opencontainers/go-digest", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 	"build/conformance": {nil, []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "github.com/opencontainers", "github.com/rogpeppe/go-internal/txtar", "golang.org/x/sys/unix"}}, // for tests
 	"image/imagetest":   {nil, []string{"github.com/opencontainers", "github.com/santhosh-tekuri/jsonschema/v6"}},                                                                                   // for tests
-	"image":             {[]string{"image/layer", "image/usage"}, []string{"github.com/distribution/reference", "github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
+	"image":             {[]string{"image/layer", "image/usage"}, []string{"github.com/opencontainers", "golang.org/x/sys/unix", "golang.org/x/sync"}},
 	"cache":             {[]string{"image/usage"}, []string{"github.com/opencontainers", "golang.org/x/sys/unix"}},
 	"executor":          {[]string{"image/rootfs", "image/usage", "executor/seccomp"}, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},
 	"executor/seccomp":  {nil, []string{"github.com/opencontainers/runtime-spec", "golang.org/x/sys/unix"}},

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // call is a command of a script, taken apart.
@@ -17,12 +18,12 @@ type call struct {
 }
 
 // pythonPip is how pip is called as a module.
-var pythonPip = regexp.MustCompile(`^python[0-9.]*$`)
+var pythonPip = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^python[0-9.]*$`) })
 
 func newCall(words []string) call {
 	c := call{program: path.Base(words[0]), words: words}
 	rest := words[1:]
-	if pythonPip.MatchString(c.program) && len(rest) > 1 && rest[0] == "-m" && rest[1] == "pip" {
+	if pythonPip().MatchString(c.program) && len(rest) > 1 && rest[0] == "-m" && rest[1] == "pip" {
 		c.program, rest = "pip", rest[2:]
 	}
 	for i := 0; i < len(rest); i++ {
@@ -64,7 +65,7 @@ func (c call) has(options ...string) bool {
 	})
 }
 
-var pip = regexp.MustCompile(`^pip[0-9.]*$`)
+var pip = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^pip[0-9.]*$`) })
 
 // manager is the package manager that a call is of, or "".
 func (c call) manager() string {
@@ -76,7 +77,7 @@ func (c call) manager() string {
 	case "apk", "npm", "yarn", "pnpm", "bun", "bundle", "composer", "cargo", "go":
 		return c.program
 	}
-	if pip.MatchString(c.program) {
+	if pip().MatchString(c.program) {
 		return "pip"
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A shell script is read here just far enough to tell which programs it calls
@@ -239,7 +240,7 @@ func (s *shellReader) nested(open, closing byte) {
 }
 
 var (
-	assignment  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
+	assignment  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`) })
 	compound    = []string{"if", "for", "while", "until", "case", "select"}
 	compoundEnd = []string{"fi", "done", "esac"}
 	// keywords may stand before a command, wrappers call the one behind them.
@@ -252,7 +253,7 @@ func unwrap(words []string) [][]string {
 	wrapped := false
 	for len(words) > 0 {
 		switch w := words[0]; {
-		case slices.Contains(keywords, w), assignment.MatchString(w):
+		case slices.Contains(keywords, w), assignment().MatchString(w):
 		case slices.Contains(wrappers, path.Base(w)):
 			wrapped = true
 		case wrapped && strings.HasPrefix(w, "-"):

@@ -157,7 +157,7 @@ func (e *IndexEdit) find(ctx context.Context, name string) (int, error) {
 	var found []int
 	var matches []digest.Digest
 	for i, m := range e.index.Manifests {
-		byDigest := hexID.MatchString(hex) && strings.HasPrefix(m.Digest.Encoded(), hex)
+		byDigest := isHexID(hex) && strings.HasPrefix(m.Digest.Encoded(), hex)
 		if byDigest || isImageEntry(m) && FormatPlatform(*m.Platform) == name {
 			found, matches = append(found, i), append(matches, m.Digest)
 		}

@@ -170,7 +170,7 @@ func (s *Store) FindLayer(ctx context.Context, name string) (*StoredLayer, error
 
 func findLayer(list []StoredLayer, name string) (*StoredLayer, error) {
 	hex := strings.TrimPrefix(name, "sha256:")
-	if !hexID.MatchString(hex) {
+	if !isHexID(hex) {
 		return nil, fmt.Errorf("layer %s: it is no digest: %w", name, ErrNotFound)
 	}
 	for _, digests := range []func(*StoredLayer) []digest.Digest{

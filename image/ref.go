@@ -1,11 +1,10 @@
 package image
 
 import (
+	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -41,91 +40,136 @@ func (e *RefError) Unwrap() error { return e.Err }
 // ParseRef reads a reference as Docker does: app stands for
 // docker.io/library/app, and no tag is added. Errors are *RefError.
 func ParseRef(s string) (Ref, error) {
-	if r, ok := parsePlainRef(s); ok {
-		return r, nil
-	}
-	named, err := reference.ParseNormalizedNamed(s)
+	r, err := parseRef(s)
 	if err != nil {
 		return Ref{}, explainRef(s, err)
-	}
-	r := Ref{host: reference.Domain(named), repo: reference.Path(named)}
-	if tagged, ok := named.(reference.Tagged); ok {
-		r.tag = tagged.Tag()
-	}
-	if digested, ok := named.(reference.Digested); ok {
-		r.digest = digested.Digest()
 	}
 	return r, nil
 }
 
-// parsePlainRef reads the references that most are: a registry with a dot or a
-// port, a repository of plain words, a tag. It is not ok for all others, which
-// are not wrong for that. A table of a thousand names is read with it in a tenth
-// of the time.
-func parsePlainRef(s string) (r Ref, ok bool) {
-	if len(s) > maxRepository {
-		return Ref{}, false
+var errNotRef = errors.New("it is no image reference")
+
+// parseRef says no more of what is wrong than that something is.
+func parseRef(s string) (Ref, error) {
+	if isHexID(s) && len(s) == 64 {
+		return Ref{}, errNotRef
 	}
-	path := s
-	if colon := strings.LastIndexByte(s, ':'); colon > strings.LastIndexByte(s, '/') {
-		path, r.tag = s[:colon], s[colon+1:]
-		if !plainTag(r.tag) {
-			return Ref{}, false
+	host, rest := cutHost(s)
+	rest, sum, digested := strings.Cut(rest, "@")
+	path, tag, tagged := strings.Cut(rest, ":")
+	switch {
+	case !isHost(host), !isRepository(path), len(path) > maxRepository, tagged && !isTag(tag):
+		return Ref{}, errNotRef
+	}
+	r := Ref{host: host, repo: path, tag: tag}
+	if digested {
+		var err error
+		if r.digest, err = digest.Parse(sum); err != nil {
+			return Ref{}, err
 		}
 	}
-	host, rest, many := strings.Cut(path, "/")
-	if !many || !plainWords(rest) {
-		return Ref{}, false
-	}
-	if !plainHost(host) || host == "docker.io" && !strings.Contains(rest, "/") {
-		return Ref{}, false
-	}
-	r.host, r.repo = host, rest
-	return r, true
+	return r, nil
 }
 
-// plainHost reports whether s has a dot or a port, and nothing that Docker
-// reads as something else.
-func plainHost(s string) bool {
-	name, port, hasPort := strings.Cut(s, ":")
+// cutHost parts the registry from the rest: what comes before the first slash, if it looks like a host and not
+// like a user of Docker's own registry.
+func cutHost(s string) (host, rest string) {
+	first, after, many := strings.Cut(s, "/")
 	switch {
-	case !plainWords(name) || strings.ContainsAny(name, "/_"), name == "index.docker.io":
-		return false
-	case hasPort:
-		return port != "" && strings.Trim(port, "0123456789") == "" && name != "docker.io"
+	case !many:
+		return dockerHost, officialPrefix + s
+	case first == "index.docker.io":
+		first = dockerHost
+	case first != "localhost" && !strings.ContainsAny(first, ".:") && strings.ToLower(first) == first:
+		return dockerHost, s
 	}
-	return strings.Contains(name, ".")
+	if first == dockerHost && !strings.Contains(after, "/") {
+		after = officialPrefix + after
+	}
+	return first, after
 }
 
-// plainWords reports whether s has lower-case letters and digits alone, with
-// single dots, dashes, underscores and slashes between them.
-func plainWords(s string) bool {
-	between := true
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-			between = false
-		case !between && (c == '.' || c == '-' || c == '_' || c == '/'):
-			between = true
+const (
+	dockerHost     = "docker.io"
+	officialPrefix = "library/"
+)
+
+// isHost reports whether s is a domain name or an address, and perhaps a port.
+func isHost(s string) bool {
+	name, port := s, ""
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		name, port = s[:i], s[i+1:]
+		if port == "" || !consists(port, isDigit) {
+			return false
+		}
+	}
+	if inner, ok := strings.CutPrefix(name, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		return ok && inner != "" && consists(inner, func(c byte) bool { return c == ':' || isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' })
+	}
+	for part := range strings.SplitSeq(name, ".") {
+		if part == "" || part[0] == '-' || part[len(part)-1] == '-' || !consists(part, func(c byte) bool { return c == '-' || isDigit(c) || isLetter(c) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// isRepository reports whether s is parts of lower-case letters and digits, with a dot, one or two underscores or
+// dashes between them, and slashes between the parts.
+func isRepository(s string) bool {
+	for part := range strings.SplitSeq(s, "/") {
+		if !isComponent(part) {
+			return false
+		}
+	}
+	return true
+}
+
+func isComponent(part string) bool {
+	word := func(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'z' }
+	for {
+		end := strings.IndexFunc(part, func(r rune) bool { return r >= 0x80 || !word(byte(r)) })
+		if end < 0 {
+			return part != ""
+		}
+		if end == 0 {
+			return false
+		}
+		part = part[end:]
+		rest := strings.TrimLeft(part, "._-")
+		switch sign := part[:len(part)-len(rest)]; {
+		case sign == ".", sign == "_", sign == "__", sign != "" && strings.Trim(sign, "-") == "":
 		default:
 			return false
 		}
+		part = rest
 	}
-	return !between
 }
 
-func plainTag(tag string) bool {
-	for i := range len(tag) {
-		c := tag[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && (i == 0 || c != '.' && c != '-' && c != '_') {
+func isTag(tag string) bool {
+	return tag != "" && len(tag) <= 128 && tag[0] != '.' && tag[0] != '-' &&
+		consists(tag, func(c byte) bool { return c == '.' || c == '-' || c == '_' || isDigit(c) || isLetter(c) })
+}
+
+// isHexID reports whether s is an image id or the beginning of one.
+func isHexID(s string) bool {
+	return s != "" && len(s) <= 64 && consists(s, func(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'f' })
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// consists reports whether all bytes of s are of a kind.
+func consists(s string, kind func(byte) bool) bool {
+	for i := range len(s) {
+		if !kind(s[i]) {
 			return false
 		}
 	}
-	return tag != "" && len(tag) <= 128
+	return true
 }
-
-// hexID is an image id or the beginning of one.
-var hexID = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
 
 // name is the reference without tag and digest, in the form that is given.
 func (r Ref) name() string { return r.host + "/" + r.repo }

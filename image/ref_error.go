@@ -3,10 +3,8 @@ package image
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -20,7 +18,7 @@ func explainRef(s string, err error) *RefError {
 		e.Err = errors.New("it is empty")
 	case isURL:
 		e.Err, e.Hint = errors.New("it is a URL"), "leave the "+scheme+":// out"
-	case hexID.MatchString(s) && len(s) == 64:
+	case isHexID(s) && len(s) == 64:
 		e.Err, e.Hint = errors.New("it is an image id"), "a name cannot be 64 hexadecimal digits"
 	case strings.ContainsAny(s, " \t\r\n"):
 		e.Err = errors.New("it has a blank in it")
@@ -51,7 +49,7 @@ func cutTag(name string) (path, tag string, ok bool) {
 func lowerHint(s, path string) string {
 	lower := strings.ToLower(path)
 	meant := lower + s[len(path):]
-	if _, err := reference.ParseNormalizedNamed(meant); lower == path || err != nil {
+	if _, err := parseRef(meant); lower == path || err != nil {
 		return ""
 	}
 	return "did you mean " + meant + "?"
@@ -64,7 +62,7 @@ const maxRepository = 255
 func nameFault(path string) error {
 	host, rest, many := strings.Cut(path, "/")
 	if many && (strings.ContainsAny(host, ".:") || host == "localhost" || strings.HasPrefix(host, "[")) {
-		if !hostPattern.MatchString(host) {
+		if !isHost(host) {
 			return fmt.Errorf("%q is no registry: it takes a host and perhaps a port", host)
 		}
 	} else {
@@ -84,17 +82,11 @@ func nameFault(path string) error {
 	return nil
 }
 
-var (
-	hostPattern      = regexp.MustCompile(`^(?:` + reference.DomainRegexp.String() + `)$`)
-	componentPattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$`)
-	tagPattern       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-)
-
 func componentFault(part string) error {
 	const allowed = "a repository takes lower-case letters, digits, and single . _ - or __ or several - between them"
 	stranger := strings.IndexFunc(part, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789._-", r) })
 	switch {
-	case componentPattern.MatchString(part):
+	case isComponent(part):
 		return nil
 	case part == "":
 		return errors.New("a part of the repository is empty: a slash begins or ends it, or two are side by side")
@@ -110,7 +102,7 @@ func componentFault(part string) error {
 
 func tagFault(tag string) error {
 	switch {
-	case tagPattern.MatchString(tag):
+	case isTag(tag):
 		return nil
 	case tag == "":
 		return errors.New("the tag after the colon is empty")

@@ -35,7 +35,7 @@ func (s *Store) Explain(ctx context.Context, text string) (*Resolution, error) {
 	defer m.save()
 	ref, refErr := ParseRef(text)
 	hex, isID := strings.CutPrefix(text, "sha256:")
-	isID = isID && hexID.MatchString(hex)
+	isID = isID && isHexID(hex)
 	found, err := s.resolveIn(ctx, m, text)
 	switch {
 	case errors.Is(err, ErrNotFound) && refErr == nil && !isID:

@@ -46,7 +46,7 @@ func (s *Store) resolveIn(ctx context.Context, m *memo, name string) (Reference,
 	}
 	prefix, isID := strings.CutPrefix(name, "sha256:")
 	switch {
-	case hexID.MatchString(prefix) && (isID || refErr != nil || ref.tag == ""):
+	case isHexID(prefix) && (isID || refErr != nil || ref.tag == ""):
 		desc, err := s.byID(ctx, m, name, prefix)
 		return Reference{Descriptor: desc}, err
 	case refErr != nil:

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,7 +25,7 @@ const (
 )
 
 // formatLine is what every version of the format file looks like.
-var formatLine = regexp.MustCompile(`^ocibuild store [0-9]+\n$`)
+var formatLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^ocibuild store [0-9]+\n$`) })
 
 // Store is an open store. Its methods may be called from several goroutines,
 // and several processes may have the same store open.
@@ -260,7 +261,7 @@ func (s *Store) checkFormat() error {
 	if err != nil {
 		return err
 	}
-	if !formatLine.Match(text) {
+	if !formatLine().Match(text) {
 		return &DamagedError{formatFile, fmt.Errorf("it holds %.40q", text)}
 	}
 	if string(text) != formatText {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Git names a git repository, and which of its files are meant.
@@ -38,8 +39,10 @@ const (
 )
 
 var (
-	schemePattern = regexp.MustCompile(`^([a-zA-Z0-9]+)://`)
-	scpPattern    = regexp.MustCompile(`^([a-zA-Z0-9-_]+@[a-zA-Z0-9-.]+:.*?)(?:\?(.*?))?(?:#(.*))?$`)
+	schemePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([a-zA-Z0-9]+)://`) })
+	scpPattern    = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([a-zA-Z0-9-_]+@[a-zA-Z0-9-.]+:.*?)(?:\?(.*?))?(?:#(.*))?$`)
+	})
 )
 
 // ParseGit reads the name of a git repository: a URL of ssh or git, one of http
@@ -49,10 +52,10 @@ func ParseGit(text string) (*Git, error) {
 	if strings.HasPrefix(text, "./") || strings.HasPrefix(text, "../") {
 		return nil, nil
 	}
-	if m := schemePattern.FindStringSubmatch(text); m != nil {
+	if m := schemePattern().FindStringSubmatch(text); m != nil {
 		return parseGitURL(text, strings.ToLower(m[1]))
 	}
-	m := scpPattern.FindStringSubmatch(text)
+	m := scpPattern().FindStringSubmatch(text)
 	if m == nil {
 		return nil, nil
 	}

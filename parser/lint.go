@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
@@ -137,7 +138,7 @@ func (l *linter) description(s *statement, names []string) {
 
 // jsonLike is how a JSON array begins and nothing else does: a bracket that a
 // quote follows, or a quoted word and a comma. A shell's test is [ "a" = ...
-var jsonLike = regexp.MustCompile(`^\[(["\']|\s*("[^"]*"|\'[^\']*\')\s*,)`)
+var jsonLike = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\[(["\']|\s*("[^"]*"|\'[^\']*\')\s*,)`) })
 
 // execForm warns of what looks like a JSON array and is none.
 func (l *linter) execForm(s *statement) {
@@ -146,7 +147,7 @@ func (l *linter) execForm(s *statement) {
 		in = s.trigger
 	}
 	args := in.words()
-	if in.json || !jsonLike.MatchString(args) {
+	if in.json || !jsonLike().MatchString(args) {
 		return
 	}
 	why := "it does not end in ]"

@@ -286,11 +286,11 @@ func (c *Client) redacted(err error) error {
 	return &redactedError{text: printable(c.secrets.redact(redactURLs(err.Error()))), err: err}
 }
 
-var urlPattern = regexp.MustCompile(`https?://[^\s"'<>]+`)
+var urlPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`https?://[^\s"'<>]+`) })
 
 // redactURLs cuts queries, fragments and user names out of URLs in a text: they may be signed.
 func redactURLs(text string) string {
-	return urlPattern.ReplaceAllStringFunc(text, func(s string) string {
+	return urlPattern().ReplaceAllStringFunc(text, func(s string) string {
 		u, err := url.Parse(s)
 		if err != nil {
 			s, _, _ = strings.Cut(s, "?")

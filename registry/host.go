@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
@@ -20,9 +21,13 @@ const (
 )
 
 var (
-	hostPattern       = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
-	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern        = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hostPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+	})
+	repositoryPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	})
+	tagPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`) })
 )
 
 // dialHost returns the host that serves the registry of that name.
@@ -48,7 +53,7 @@ func registryHost(s string) (string, error) {
 	if path = strings.Trim(path, "/"); path != "" && path != "v1" && path != "v2" {
 		return "", &Error{Op: "find registry", Host: host, Message: fmt.Sprintf("%q has a path", s), Hint: "give the host alone: " + host}
 	}
-	if !hostPattern.MatchString(host) {
+	if !hostPattern().MatchString(host) {
 		return "", &Error{Op: "find registry", Host: host, Message: fmt.Sprintf("%q is no registry host", s), Hint: "give host or host:port"}
 	}
 	return nameHost(host), nil

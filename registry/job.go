@@ -35,9 +35,9 @@ const (
 func (c *Client) newJob(op string, repo Repository, reference string) (job, error) {
 	j := job{c: c, op: op, repo: Repository{Host: nameHost(repo.Host), Name: repo.Name}, reference: reference}
 	switch {
-	case !hostPattern.MatchString(repo.Host):
+	case !hostPattern().MatchString(repo.Host):
 		return j, j.errorf("give host or host:port", "%q is no registry host", repo.Host)
-	case !repositoryPattern.MatchString(repo.Name) || len(repo.Name) > 255:
+	case !repositoryPattern().MatchString(repo.Name) || len(repo.Name) > 255:
 		return j, j.errorf("check the name", "%q is no repository name", repo.Name)
 	case reference == "" && op != opPush && op != opTags:
 		return j, j.errorf("add a tag or a digest to the name", "there is no reference")
@@ -51,7 +51,7 @@ func validReference(s string) bool {
 	if strings.Contains(s, ":") {
 		return digest.Digest(s).Validate() == nil
 	}
-	return tagPattern.MatchString(s)
+	return tagPattern().MatchString(s)
 }
 
 // call is one request to a registry.

@@ -115,7 +115,7 @@ func loginTarget(target string) (host, key string, err error) {
 	if host, err = registryHost(host); err != nil {
 		return "", "", err
 	}
-	if scoped && !repositoryPattern.MatchString(path) {
+	if scoped && !repositoryPattern().MatchString(path) {
 		e := (job{op: opLogin, repo: Repository{Host: host}}).errorf("give a host, or a host and the beginning of a name: ghcr.io/team", "%q is no name of repositories", path)
 		return "", "", e
 	}

@@ -41,7 +41,7 @@ func (u *upload) candidates() []Repository {
 	list := u.mountFrom
 	if u.memory != nil {
 		for host, name := range u.memory.Places(u.desc.Digest) {
-			if dialHost(host) == dialHost(u.j.repo.Host) && name != u.j.repo.Name && repositoryPattern.MatchString(name) {
+			if dialHost(host) == dialHost(u.j.repo.Host) && name != u.j.repo.Name && repositoryPattern().MatchString(name) {
 				list = append(list[:len(list):len(list)], Repository{Host: host, Name: name})
 			}
 		}

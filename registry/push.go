@@ -54,7 +54,7 @@ func (c *Client) Push(ctx context.Context, r PushRequest, from Source) (Pushed, 
 	}
 	p := &pusher{job: j, from: from, complete: r.Whole}
 	for _, repo := range r.MountFrom {
-		if dialHost(repo.Host) == dialHost(r.Repo.Host) && repo.Name != r.Repo.Name && repositoryPattern.MatchString(repo.Name) {
+		if dialHost(repo.Host) == dialHost(r.Repo.Host) && repo.Name != r.Repo.Name && repositoryPattern().MatchString(repo.Name) {
 			p.mountFrom = append(p.mountFrom, repo)
 		}
 	}

@@ -29,7 +29,7 @@ type server struct {
 }
 
 // secretHeader are the names of headers that are likely to hold what must not be shown.
-var secretHeader = regexp.MustCompile(`(?i)auth|cookie|key|pass|secret|token`)
+var secretHeader = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)auth|cookie|key|pass|secret|token`) })
 
 // reach returns an endpoint for what the configuration says of one. Its scheme is not settled.
 func (c *Client) reach(p hosts.Endpoint) (*endpoint, error) {
@@ -66,7 +66,7 @@ func (c *Client) server(host string, p hosts.Endpoint) (*server, error) {
 		c.transports[settings] = base
 	}
 	for name, values := range p.Header {
-		if secretHeader.MatchString(name) {
+		if secretHeader().MatchString(name) {
 			c.secrets.add(values...)
 		}
 	}

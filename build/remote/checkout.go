@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ocibuild/ocibuild/parser"
@@ -208,7 +209,7 @@ func (t *Tree) timeIn(ctx context.Context, repo string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	m := committerPattern.FindStringSubmatch(out)
+	m := committerPattern().FindStringSubmatch(out)
 	if m == nil {
 		return time.Time{}, fmt.Errorf("commit %s has no time", t.head.object)
 	}
@@ -216,7 +217,7 @@ func (t *Tree) timeIn(ctx context.Context, repo string) (time.Time, error) {
 	return time.Unix(n, 0), err
 }
 
-var committerPattern = regexp.MustCompile(`(?m)^committer .* (-?\d+) [-+]\d{4}$`)
+var committerPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^committer .* (-?\d+) [-+]\d{4}$`) })
 
 // subdir gives the directory of the checkout that is meant. A link does not lead to one.
 func (t *Tree) subdir(files string) (string, error) {

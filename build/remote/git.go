@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/ocibuild/ocibuild/parser"
 )
@@ -36,7 +37,7 @@ func (c *Client) Git(ctx context.Context, g *parser.Git) (*Tree, error) {
 	if t.remote, err = c.gitRemote(g.Remote); err != nil {
 		return nil, err
 	}
-	if g.Checksum != "" && !hexPattern.MatchString(g.Checksum) {
+	if g.Checksum != "" && !hexPattern().MatchString(g.Checksum) {
 		return nil, t.mismatch("write the first digits of a commit's name, or all of them",
 			"invalid checksum %s for Git URL, expected hex commit hash", g.Checksum)
 	}
@@ -52,7 +53,7 @@ func (c *Client) Git(ctx context.Context, g *parser.Git) (*Tree, error) {
 	return t, t.verify()
 }
 
-var hexPattern = regexp.MustCompile(`^[a-fA-F0-9]+$`)
+var hexPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-fA-F0-9]+$`) })
 
 // isObject reports whether a text is the whole name of an object.
 func isObject(text string) bool {

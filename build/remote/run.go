@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -180,7 +181,7 @@ func (c *Client) gitEnv(ctx context.Context, git string, r *gitRemote) ([]string
 	return append(env, own...), err
 }
 
-var versionPattern = regexp.MustCompile(`^git version (\d+)\.(\d+)`)
+var versionPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^git version (\d+)\.(\d+)`) })
 
 // takesEnvironment checks that git reads settings from its environment.
 func (c *Client) takesEnvironment(ctx context.Context, git string) error {
@@ -191,7 +192,7 @@ func (c *Client) takesEnvironment(ctx context.Context, git string) error {
 		return fmt.Errorf("git version: %w", err)
 	}
 	var major, minor int
-	m := versionPattern.FindSubmatch(out)
+	m := versionPattern().FindSubmatch(out)
 	if m == nil {
 		return nil // somebody's own
 	}

@@ -111,7 +111,7 @@ func (c *copyCommand) pairs(ctx context.Context, client *registry.Client) ([]cop
 		if err != nil {
 			return nil, err
 		}
-		if listTag.MatchString(tag) {
+		if listTag().MatchString(tag) {
 			continue // a list of referrers, which the copy of an image makes anew
 		}
 		from, err := c.from.WithTag(tag)

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/ocibuild/ocibuild/build/space"
@@ -209,10 +210,10 @@ func shortItem(id string) string {
 	if short := shortHex(id); short != id {
 		return short
 	}
-	if hexKey.MatchString(id) {
+	if hexKey().MatchString(id) {
 		return id[:12]
 	}
 	return id
 }
 
-var hexKey = regexp.MustCompile(`^[0-9a-f]{64}`)
+var hexKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}`) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/ocibuild/ocibuild/build"
 	"github.com/ocibuild/ocibuild/image"
@@ -150,7 +151,7 @@ func (c *pullCommand) pull(ctx context.Context, b *bases, ref image.Ref) (ocispe
 }
 
 // listTag is a tag in which clients keep a list of referrers.
-var listTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,}$`)
+var listTag = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,}$`) })
 
 // refs are the names to pull.
 func (c *pullCommand) refs(ctx context.Context, b *bases) ([]image.Ref, error) {
@@ -166,7 +167,7 @@ func (c *pullCommand) refs(ctx context.Context, b *bases) ([]image.Ref, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tag of %s: %w", c.ref.FamiliarName(), err)
 		}
-		if !listTag.MatchString(tag) {
+		if !listTag().MatchString(tag) {
 			refs = append(refs, ref)
 		}
 	}

@@ -98,7 +98,7 @@ func (d *document) server(e *Endpoint, key, server string, override bool) error 
 		text = "https://" + text
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !searchPattern.MatchString(u.Host) || u.User != nil {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !searchPattern().MatchString(u.Host) || u.User != nil {
 		return d.errorf(key, "%q is no server: it looks like https://mirror.example.com", redacted(server))
 	}
 	e.Scheme, e.Host = u.Scheme, u.Host

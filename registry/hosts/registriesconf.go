@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // registriesFile is a registries.conf as it is written.
@@ -64,8 +65,12 @@ type mirror struct {
 }
 
 var (
-	searchPattern   = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
-	locationPattern = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._/-]*[a-z0-9])?$`)
+	searchPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+	})
+	locationPattern = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[a-z0-9._/-]*[a-z0-9])?$`)
+	})
 )
 
 // readRegistries reads one file.
@@ -95,7 +100,7 @@ func (d *document) registries(text registriesFile) (*registries, error) {
 	}
 	for i, host := range r.unqualified {
 		r.unqualified[i] = strings.TrimRight(host, "/")
-		if !searchPattern.MatchString(r.unqualified[i]) {
+		if !searchPattern().MatchString(r.unqualified[i]) {
 			return nil, d.errorf("unqualified-search-registries", "%q is no registry host", host)
 		}
 	}
@@ -216,7 +221,7 @@ func (d *document) location(key, text string) (string, error) {
 	switch {
 	case strings.Contains(location, "://"):
 		return "", d.errorf(key, "location = %q: it is written without a scheme; insecure = true allows http", text)
-	case location != "" && !locationPattern.MatchString(location):
+	case location != "" && !locationPattern().MatchString(location):
 		return "", d.errorf(key, "location = %q: it looks like example.com:5000/path", text)
 	}
 	return location, nil
