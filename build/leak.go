@@ -3,14 +3,11 @@ package build
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,92 +34,11 @@ func (e *LeakError) Error() string {
 	return fmt.Sprintf("secret %s is in %s%s", e.ID, e.Where, form)
 }
 
-// A secret is looked for whole and without the line's end that files have. What is
-// shorter than leastSecret bytes is in everything and not looked for; what is
-// shorter than surelySecret must stand by itself.
-const (
-	leastSecret  = 4
-	surelySecret = 8
-)
-
-// maxNeedle bounds how much of a secret is looked for at once. Of a longer one it is
-// the middle: the beginning may be what all of its kind have.
-const maxNeedle = 1024
-
-// needle is what of a secret is looked for.
-type needle struct {
-	id, form string
-	text     []byte
-	word     bool // counts between other characters than letters and digits only
-}
-
-// needles are all forms of a secret that are looked for, none if it is too short.
-func needles(id string, secret []byte) []needle {
-	secret = bytes.TrimRight(secret, "\r\n")
-	if len(secret) < leastSecret {
-		return nil
-	}
-	list := []needle{{id: id, text: middle(secret), word: len(secret) < surelySecret}}
-	if len(secret) < surelySecret {
-		return list
-	}
-	add := func(form string, text []byte) {
-		for _, n := range list {
-			if bytes.Equal(n.text, text) {
-				return
-			}
-		}
-		list = append(list, needle{id: id, form: form, text: text})
-	}
-	add("hex", middle([]byte(hex.EncodeToString(secret))))
-	add("hex", middle([]byte(strings.ToUpper(hex.EncodeToString(secret)))))
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for shift := range 3 {
-			for _, text := range unbroken64(inner64(enc, secret, shift)) {
-				add("base64", text)
-			}
-		}
-	}
-	add("URL encoding", middle([]byte(url.QueryEscape(string(secret)))))
-	add("URL encoding", middle([]byte(url.PathEscape(string(secret)))))
-	return list
-}
-
-func middle(b []byte) []byte {
-	if len(b) <= maxNeedle {
-		return b
-	}
-	from := (len(b) - maxNeedle) / 2
-	return b[from : from+maxNeedle]
-}
-
-// inner64 encodes a secret as it comes out after shift bytes of something else, without
-// the characters at both ends that depend on what is beside it.
-func inner64(enc *base64.Encoding, secret []byte, shift int) []byte {
-	text := enc.EncodeToString(append(make([]byte, shift), secret...))
-	from := []int{0, 2, 3}[shift]
-	to := len(text)
-	if (shift+len(secret))%3 != 0 {
-		to--
-	}
-	return []byte(text[from:to])
-}
-
-// unbroken64 gives of a long text two neighbouring parts, of which no end of a line is
-// in both: programs break base64 at 64 or 76 characters.
-func unbroken64(text []byte) [][]byte {
-	const part = 32
-	if len(text) <= 2*part {
-		return [][]byte{text}
-	}
-	from := len(text)/2 - part
-	return [][]byte{text[from : from+part], text[from+part : from+2*part]}
-}
-
-// seeker looks for secrets.
+// seeker looks for secrets. It is for one goroutine at a time.
 type seeker struct {
 	needles []needle
 	longest int
+	flat    []byte // see withoutBlanks
 }
 
 func newSeeker(secrets map[string][]byte) *seeker {
@@ -142,8 +58,15 @@ func (s *seeker) in(text []byte) *needle { return s.inPart(text, true, true) }
 // inPart finds the first of the secrets in a part of a text, which may be its
 // beginning or its end.
 func (s *seeker) inPart(text []byte, first, last bool) *needle {
+	flat := s.withoutBlanks(text)
 	for i := range s.needles {
 		n := &s.needles[i]
+		if n.flat {
+			if bytes.Contains(flat, n.text) {
+				return n
+			}
+			continue
+		}
 		for at := 0; ; at++ {
 			next := bytes.Index(text[at:], n.text)
 			if next < 0 {
@@ -158,15 +81,32 @@ func (s *seeker) inPart(text []byte, first, last bool) *needle {
 	return nil
 }
 
+// withoutBlanks joins what programs that encode break into lines. It is valid until the
+// next call.
+func (s *seeker) withoutBlanks(text []byte) []byte {
+	if !slices.ContainsFunc(s.needles, func(n needle) bool { return n.flat }) {
+		return nil
+	}
+	s.flat = s.flat[:0]
+	for _, c := range text {
+		if c != '\n' && c != '\r' && c != ' ' && c != '\t' {
+			s.flat = append(s.flat, c)
+		}
+	}
+	return s.flat
+}
+
+// keep is how much of the end of one part of a text has to stand at the beginning of the
+// next, so that nothing is overlooked: the longest, with blanks in it, and one before it.
+func (s *seeker) keep() int { return 2*s.longest + 1 }
+
 // edge reports whether what is at i is no part of a word; past an end only if that is
 // known to be one.
 func edge(text []byte, i int, end bool) bool {
 	if i < 0 || i >= len(text) {
 		return end
 	}
-	c := text[i]
-	inWord := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-	return !inWord
+	return !isWord(text[i])
 }
 
 // seekBuffer is how much is read at once.
@@ -174,7 +114,7 @@ const seekBuffer = 256 << 10
 
 // inReader finds the first of the secrets in what r gives, in constant memory.
 func (s *seeker) inReader(ctx context.Context, r io.Reader) (*needle, error) {
-	keep := s.longest + 1 // and one before it
+	keep := s.keep()
 	buf := make([]byte, 0, keep+seekBuffer)
 	for first := true; ; {
 		if err := ctx.Err(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -30,30 +31,54 @@ func TestSeekerForms(t *testing.T) {
 		}
 		return b.String()
 	}
+	const token = "ghp_0123456789abcdefGHIJKLMNOPqrstuvwxyz"
+	pem := "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDRLwd0l7Xq3v7K\n" +
+		"k3Zb8u9Qw2nE5rT7yU1iO4pA6sD8fG0hJ+kL/xC3vB5nM7qW9eR1tY2uI4oP6aSd\n-----END PRIVATE KEY-----\n"
+	quoted := func(s string) string {
+		text, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
 	for name, test := range map[string]struct {
 		secret, text string
 		want         bool
 	}{
-		"bytes":                    {leakSecret, "a" + leakSecret + "b", true},
-		"without the line's end":   {leakSecret + "\n", leakSecret, true},
-		"hex":                      {leakSecret, hex.EncodeToString([]byte("x" + leakSecret)), true},
-		"upper hex":                {leakSecret, strings.ToUpper(hex.EncodeToString([]byte(leakSecret))), true},
-		"query":                    {leakSecret, "?t=" + url.QueryEscape(leakSecret), true},
-		"path":                     {leakSecret, "/" + url.PathEscape(leakSecret) + "/", true},
-		"base64":                   {leakSecret, base64.StdEncoding.EncodeToString([]byte(leakSecret)), true},
-		"base64 after 1":           {leakSecret, base64.StdEncoding.EncodeToString([]byte("u:" + leakSecret + "tail")), true},
-		"base64 after 2":           {leakSecret, base64.StdEncoding.EncodeToString([]byte("a" + leakSecret + "t")), true},
-		"base64 for URLs":          {leakSecret, base64.RawURLEncoding.EncodeToString([]byte("u:" + leakSecret)), true},
-		"long":                     {long, "head" + long, true},
-		"long in base64, 76 wide":  {long, wrapped(long, 76), true},
-		"long in base64, 64 wide":  {long, wrapped("y"+long, 64), true},
-		"another":                  {leakSecret, "s3same/0pen+yOu?", false},
-		"too short":                {"abc", "abc", false},
-		"empty":                    {"", "anything", false},
-		"a short word":             {"1234", "pin=1234\n", true},
-		"a short word alone":       {"1234", "1234", true},
-		"part of a longer word":    {"1234", "91234 12345", false},
-		"the beginning of another": {long, long[:1000], false},
+		"bytes":                           {leakSecret, "a" + leakSecret + "b", true},
+		"without the line's end":          {leakSecret + "\n", leakSecret, true},
+		"hex":                             {leakSecret, hex.EncodeToString([]byte("x" + leakSecret)), true},
+		"upper hex":                       {leakSecret, strings.ToUpper(hex.EncodeToString([]byte(leakSecret))), true},
+		"query":                           {leakSecret, "?t=" + url.QueryEscape(leakSecret), true},
+		"path":                            {leakSecret, "/" + url.PathEscape(leakSecret) + "/", true},
+		"base64":                          {leakSecret, base64.StdEncoding.EncodeToString([]byte(leakSecret)), true},
+		"base64 after 1":                  {leakSecret, base64.StdEncoding.EncodeToString([]byte("u:" + leakSecret + "tail")), true},
+		"base64 after 2":                  {leakSecret, base64.StdEncoding.EncodeToString([]byte("a" + leakSecret + "t")), true},
+		"base64 for URLs":                 {leakSecret, base64.RawURLEncoding.EncodeToString([]byte("u:" + leakSecret)), true},
+		"long":                            {long, "head" + long, true},
+		"long in base64, 76 wide":         {long, wrapped(long, 76), true},
+		"long in base64, 64 wide":         {long, wrapped("y"+long, 64), true},
+		"token in a wrapped file":         {token, wrapped(strings.Repeat("x", 30)+token+strings.Repeat("y", 50), 64), true},
+		"token in a MIME file":            {token, strings.ReplaceAll(wrapped(strings.Repeat("x", 40)+token+strings.Repeat("y", 50), 76), "\n", "\r\n"), true},
+		"hex in lines":                    {token, "9f" + hex.EncodeToString([]byte(token))[:21] + "\n" + hex.EncodeToString([]byte(token))[21:] + "\n", true},
+		"query, all lower case":           {"a/b+c d=e'f", "t=a%2fb%2bc+d%3de%27f", true},
+		"curl":                            {"a/b+c d=e'f", "t=a%2Fb%2Bc%20d%3De%27f", true},
+		"encodeURIComponent":              {"a/b+c d=e'f", "t=a%2Fb%2Bc%20d%3De'f", true},
+		"quote of Python":                 {"a/b+c d=e'f", "t=a/b%2Bc%20d%3De%27f", true},
+		"JSON":                            {pem, `{"private_key": ` + quoted(pem) + `}`, true},
+		"JSON of a quote":                 {`pass"w\rd & <more>`, quoted(`pass"w\rd & <more>`), true},
+		"a key, indented":                 {pem, "key: |\n    " + strings.ReplaceAll(pem, "\n", "\n    "), true},
+		"a key with line ends of Windows": {pem, strings.ReplaceAll(pem, "\n", "\r\n"), true},
+		"what keys have in common":        {pem, "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", false},
+		"binary":                          {"\x00\x01\xff\xfe\n\r\x80\x90\xa0\xb0", "x\x00\x01\xff\xfe\n\r\x80\x90\xa0\xb0y", true},
+		"binary in base64":                {"\x00\x01\xff\xfe\n\r\x80\x90\xa0\xb0", base64.StdEncoding.EncodeToString([]byte("x\x00\x01\xff\xfe\n\r\x80\x90\xa0\xb0")), true},
+		"another":                         {leakSecret, "s3same/0pen+yOu?", false},
+		"too short":                       {"abc", "abc", false},
+		"empty":                           {"", "anything", false},
+		"a short word":                    {"1234", "pin=1234\n", true},
+		"a short word alone":              {"1234", "1234", true},
+		"part of a longer word":           {"1234", "91234 12345", false},
+		"the beginning of another":        {long, long[:1000], false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := seekerFor(test.secret)
@@ -73,11 +98,11 @@ func TestSeekerEdges(t *testing.T) {
 	for _, secret := range []string{leakSecret, "1234"} {
 		s := seekerFor(secret)
 		for shift := -len(secret) - 2; shift <= 2; shift++ {
-			text := strings.Repeat("-", s.longest+1+seekBuffer+shift) + secret + "-"
+			text := strings.Repeat("-", s.keep()+seekBuffer+shift) + secret + "-"
 			if found, err := s.inReader(t.Context(), strings.NewReader(text)); err != nil || found == nil {
 				t.Errorf("%q at %d: got %v, %v", secret, shift, found, err)
 			}
-			text = strings.Repeat("x", s.longest+1+seekBuffer+shift) + secret + "x"
+			text = strings.Repeat("x", s.keep()+seekBuffer+shift) + secret + "x"
 			if found, err := s.inReader(t.Context(), strings.NewReader(text)); err != nil || (found == nil) != (secret == "1234") {
 				t.Errorf("%q in a word at %d: got %v, %v", secret, shift, found, err)
 			}
@@ -136,6 +161,42 @@ func TestSeekerConfig(t *testing.T) {
 	c.Config.Labels = map[string]string{"x": leakSecret}
 	if leak := seekerFor(leakSecret).inConfig(&c); leak == nil || strings.Contains(leak.Error(), leakSecret) {
 		t.Errorf("got %v", leak)
+	}
+}
+
+// TestMaskFinds is about what is told of an output, whether or not it can be masked.
+func TestMaskFinds(t *testing.T) {
+	const token = "ghp_0123456789abcdefGHIJKLMNOPqrstuvwxyz"
+	text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 30) + token))
+	text = text[:64] + "\n" + text[64:] + "\n"
+	for name, test := range map[string]struct {
+		text string
+		want bool
+	}{
+		"nothing":         {"hello\n", false},
+		"itself":          {"x" + token, true},
+		"base64 in lines": {text, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, step := range []int{1, 7, len(test.text)} {
+				var out bytes.Buffer
+				m := newMask(&out, map[string][]byte{"key": []byte(token)})
+				for text := []byte(test.text); len(text) > 0; text = text[min(step, len(text)):] {
+					if _, err := m.Write(text[:min(step, len(text))]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := m.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				if got := m.found != nil; got != test.want {
+					t.Errorf("in steps of %d: found %v", step, got)
+				}
+				if strings.Contains(out.String(), text[48:64]) {
+					t.Errorf("in steps of %d: %q is shown", step, out.String())
+				}
+			}
+		})
 	}
 }
 

@@ -14,6 +14,10 @@ type mask struct {
 	needles []needle
 	held    []byte
 	found   *needle // the first that is certainly one
+
+	// What is broken into lines is found in what was written, not in what is held.
+	watch *seeker
+	seen  []byte
 }
 
 // masked is what stands for a secret.
@@ -31,6 +35,9 @@ func newMask(w io.Writer, secrets map[string][]byte) *mask {
 			m.addPieces(id, secret)
 		}
 	}
+	m.watch = newSeeker(secrets)
+	m.watch.needles = slices.DeleteFunc(m.watch.needles, func(n needle) bool { return n.word })
+	m.addBroken()
 	slices.SortStableFunc(m.needles, func(a, b needle) int { return len(b.text) - len(a.text) })
 	return m
 }
@@ -50,11 +57,43 @@ func (m *mask) addPieces(id string, secret []byte) {
 	}
 }
 
+// pieceOf64 is how much of an encoded secret is masked by itself, for it may be broken into
+// lines anywhere; maxBroken is how long one may be for that.
+const (
+	pieceOf64 = 8
+	maxBroken = 256
+)
+
+// addBroken masks encoded secrets in pieces too.
+func (m *mask) addBroken() {
+	for _, n := range slices.Clone(m.needles) {
+		if !n.flat || len(n.text) > maxBroken {
+			continue
+		}
+		for piece := range slices.Chunk(n.text, pieceOf64) {
+			if len(piece) == pieceOf64 {
+				m.needles = append(m.needles, needle{id: n.id, text: piece, word: true})
+			}
+		}
+	}
+}
+
+// look notes the first secret in what is written, in lines or not.
+func (m *mask) look(p []byte) {
+	if m.found != nil || len(m.watch.needles) == 0 {
+		return
+	}
+	m.seen = append(m.seen, p...)
+	m.found = m.watch.inPart(m.seen, false, false)
+	m.seen = append(m.seen[:0], m.seen[max(0, len(m.seen)-m.watch.keep()):]...)
+}
+
 // Write passes on all that can hold no part of a secret.
 func (m *mask) Write(p []byte) (int, error) {
 	if len(m.needles) == 0 {
 		return m.w.Write(p)
 	}
+	m.look(p)
 	m.held = append(m.held, p...)
 	return len(p), m.pass(false)
 }
@@ -66,11 +105,8 @@ func (m *mask) pass(last bool) error {
 	var out []byte
 	for {
 		at, n := m.first()
-		if n == nil {
+		if n == nil || !last && len(m.held)-m.begun() <= at { // or it may become a longer one
 			break
-		}
-		if m.found == nil && !n.word {
-			m.found = n
 		}
 		out = append(append(out, m.held[:at]...), masked...)
 		m.held = m.held[at+len(n.text):]
