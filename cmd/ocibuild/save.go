@@ -76,11 +76,11 @@ func checkOutput(s *stdio, path string) error {
 }
 
 func (c *saveCommand) run(ctx context.Context, s *session) error {
-	st, lease, err := s.leasedStore(ctx)
+	st, release, err := s.readingLease(ctx)
 	if err != nil {
 		return err
 	}
-	defer lease.Release()
+	defer release()
 	var images []image.Reference
 	for _, name := range c.names {
 		found, err := c.find(ctx, st, name)

@@ -12,6 +12,7 @@ import (
 	"github.com/ocibuild/ocibuild/executor"
 	"github.com/ocibuild/ocibuild/image"
 	"github.com/ocibuild/ocibuild/registry"
+	"golang.org/x/sys/unix"
 )
 
 // session is what a verb works with: its surroundings and the store, which is
@@ -102,6 +103,19 @@ func (s *session) leasedStore(ctx context.Context) (*image.Store, *image.Lease, 
 	}
 	lease, err := st.Lease(ctx)
 	return st, lease, err
+}
+
+// readingLease is a lease for a verb that only reads: from a file system that nothing can
+// be written to, nothing can be taken away either, and there it does without.
+func (s *session) readingLease(ctx context.Context) (*image.Store, func(), error) {
+	st, lease, err := s.leasedStore(ctx)
+	switch {
+	case st != nil && errors.Is(err, unix.EROFS):
+		return st, func() {}, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	return st, lease.Release, nil
 }
 
 // openError makes every failure to open the store a storeError.
