@@ -39,9 +39,11 @@ type contextTree struct {
 // contextNode is one path of the context.
 type contextNode struct {
 	entry layer.Entry
-	stat  cache.Stat
-	nlink uint64
-	match parser.Match
+	// ino, dev and ctimeNs are what stat needs beside the entry.
+	ino, dev uint64
+	ctimeNs  int64
+	linked   bool // the file may have other names
+	socket   bool // it arrives as an empty file
 	// hidden says that the path is ignored; a directory that something below
 	// is taken out of again is shown all the same.
 	hidden bool
@@ -55,8 +57,17 @@ type contextNode struct {
 	listing *listing
 }
 
+// stat is what tells that a regular file has not changed.
+func (n *contextNode) stat() cache.Stat {
+	return cache.Stat{
+		Ino: n.ino, Dev: n.dev, Size: n.entry.Size, Mode: unix.S_IFREG | uint32(n.entry.Mode),
+		MTimeNs: n.entry.ModTime.UnixNano(), CTimeNs: n.ctimeNs,
+	}
+}
+
 // listing is a directory of the context, read once.
 type listing struct {
+	match    parser.Match // what .dockerignore says of the directory
 	once     sync.Once
 	children map[string]*contextNode
 	sorted   []string
@@ -201,31 +212,28 @@ func (c *contextTree) readAhead(p string) {
 // lstat looks at one entry of the directory dirfd.
 func (c *contextTree) lstat(dirfd int, dir, name string, parent *contextNode) (*contextNode, error) {
 	n := &contextNode{}
+	var match parser.Match
 	if c.ignore != nil {
-		m, err := c.ignore.Excluded(join(dir, name), parent.match)
+		m, err := c.ignore.Excluded(join(dir, name), parent.listing.match)
 		if err != nil {
 			return nil, err
 		}
-		n.match, n.hidden = m, m.Excluded
+		match, n.hidden = m, m.Excluded
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, err
 	}
-	n.nlink = uint64(st.Nlink)
-	n.stat = cache.Stat{
-		Ino: st.Ino, Dev: uint64(st.Dev), Size: st.Size, Mode: st.Mode,
-		MTimeNs: st.Mtim.Nano(), CTimeNs: st.Ctim.Nano(),
-	}
+	n.ino, n.dev, n.ctimeNs, n.linked = st.Ino, uint64(st.Dev), st.Ctim.Nano(), st.Nlink > 1
 	n.entry = layer.Entry{Name: name, Mode: int64(st.Mode & 0o7777), ModTime: time.Unix(st.Mtim.Unix())}
 	e := &n.entry
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		e.Type, e.Size = typeReg, st.Size
 	case unix.S_IFSOCK:
-		e.Type, n.nlink = typeReg, 0 // arrives as an empty file
+		e.Type, n.socket, n.linked = typeReg, true, false
 	case unix.S_IFDIR:
-		e.Type, n.listing = typeDir, &listing{}
+		e.Type, n.listing = typeDir, &listing{match: match}
 	case unix.S_IFLNK:
 		e.Type = typeSymlink
 		link, err := readlinkat(dirfd, name, st.Size)
@@ -294,7 +302,7 @@ func (c *contextTree) open(_ context.Context, p string, _ *layer.Entry) (io.Read
 	if err != nil {
 		return nil, err
 	}
-	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+	if n.socket {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
 	f, err := c.openFile(p)
@@ -315,7 +323,7 @@ type contextFile struct {
 func (f *contextFile) Close() error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err == nil {
-		f.node.unmoved.Store(st.Ctim.Nano() == f.node.stat.CTimeNs && st.Size == f.node.stat.Size)
+		f.node.unmoved.Store(st.Ctim.Nano() == f.node.ctimeNs && st.Size == f.node.entry.Size)
 	}
 	return f.File.Close()
 }
@@ -324,7 +332,7 @@ func (f *contextFile) Close() error {
 func (c *contextTree) learn(p string, d digest.Digest) {
 	n, err := c.node(p)
 	if err == nil && n.unmoved.Load() {
-		c.memo.Remember(p, n.stat, d)
+		c.memo.Remember(p, n.stat(), d)
 	}
 }
 
@@ -341,7 +349,7 @@ func (c *contextTree) known(p string, _ *layer.Entry) (digest.Digest, bool) {
 	if err != nil {
 		return "", false
 	}
-	return c.memo.Digest(p, n.stat)
+	return c.memo.Digest(p, n.stat())
 }
 
 // digest reads a file for its digest.
@@ -353,7 +361,7 @@ func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (dig
 	if d := n.hashed.Load(); d != nil {
 		return *d, nil
 	}
-	if n.stat.Mode&unix.S_IFMT == unix.S_IFSOCK {
+	if n.socket {
 		return digest.FromBytes(nil), nil
 	}
 	d, err := c.hash(ctx, p, n)
@@ -361,7 +369,7 @@ func (c *contextTree) digest(ctx context.Context, p string, _ *layer.Entry) (dig
 		return "", err
 	}
 	n.hashed.Store(&d)
-	c.memo.Remember(p, n.stat, d)
+	c.memo.Remember(p, n.stat(), d)
 	return d, nil
 }
 
@@ -380,7 +388,7 @@ func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (diges
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return "", fmt.Errorf("read context: %w", err)
 	}
-	if size != n.entry.Size || st.Ctim.Nano() != n.stat.CTimeNs {
+	if size != n.entry.Size || st.Ctim.Nano() != n.ctimeNs {
 		return "", changed(p)
 	}
 	return h.Digest(), nil
@@ -388,10 +396,10 @@ func (c *contextTree) hash(ctx context.Context, p string, n *contextNode) (diges
 
 func (c *contextTree) linkID(p string, e *layer.Entry) string {
 	n, err := c.node(p)
-	if err != nil || e.Type != typeReg || n.nlink < 2 {
+	if err != nil || e.Type != typeReg || !n.linked {
 		return ""
 	}
-	return fmt.Sprintf("%d:%d", n.stat.Dev, n.stat.Ino)
+	return fmt.Sprintf("%d:%d", n.dev, n.ino)
 }
 
 // missing is the error for a source that the context does not have.

@@ -231,6 +231,7 @@ func (o *output) record(ctx context.Context) error {
 			return err
 		}
 	}
+	o.op = nil // what it has selected is much, and syncing takes its time
 	if err := o.r.b.Store.Sync(ctx, o.made.Descriptor.Digest); err != nil {
 		return err
 	}

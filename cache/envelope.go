@@ -65,7 +65,10 @@ func writeSealed(path, kind string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(header(kind, body), body...))
+	_, err = f.Write(header(kind, body))
+	if err == nil {
+		_, err = f.Write(body) // apart: a copy of a large one would be the most that a build holds
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)

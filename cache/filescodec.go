@@ -20,7 +20,9 @@ func encodeFiles(context string, entries map[string]*entry) []byte {
 		size += len(path) + 3 + entrySize
 	}
 	b := appendText(make([]byte, 0, size), context)
-	for _, path := range slices.Sorted(maps.Keys(entries)) {
+	paths := slices.AppendSeq(make([]string, 0, len(entries)), maps.Keys(entries))
+	slices.Sort(paths)
+	for _, path := range paths {
 		e := entries[path]
 		b = appendText(b, path)
 		b = binary.LittleEndian.AppendUint64(b, e.stat.Ino)

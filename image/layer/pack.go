@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -152,6 +153,10 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// deflateBound is more than n bytes become that cannot be compressed. A buffer that has room for them never grows, which would cost
+// several times its size.
+func deflateBound(n int) int { return n + n>>8 + 64 }
+
 // deflate appends a block to out, deflated after window. A block that is not the last ends at a whole byte.
 func (p *Packer) deflate(level int, window, in []byte, last bool, out []byte) []byte {
 	if level == 0 {
@@ -160,7 +165,7 @@ func (p *Packer) deflate(level int, window, in []byte, last bool, out []byte) []
 	pool := p.deflaters(level)
 	z := pool.Get().(*flate.Writer)
 	defer pool.Put(z)
-	a := &appender{out}
+	a := &appender{slices.Grow(out, deflateBound(len(in)))}
 	z.ResetDict(a, window)
 	_, err := z.Write(in)
 	if err == nil && last {
@@ -223,7 +228,7 @@ func (p *Packer) packZstd(ctx context.Context, w io.Writer, r io.Reader, level i
 		size += int64(n)
 		l.add(func(out []byte) []byte {
 			defer p.ins.Put(buf)
-			return z.EncodeAll(in[:n], out)
+			return z.EncodeAll(in[:n], slices.Grow(out, z.MaxEncodedSize(n)))
 		})
 	}
 	return Packed{Size: size}, l.end()
@@ -267,7 +272,7 @@ type piece struct {
 
 // line begins to write to w. end must be called.
 func (p *Packer) line(ctx context.Context, w io.Writer) *line {
-	l := &line{p: p, ctx: ctx, w: w, queue: make(chan *piece, cap(p.slots)), ended: make(chan struct{}), failed: make(chan struct{})}
+	l := &line{p: p, ctx: ctx, w: w, queue: make(chan *piece, 1), ended: make(chan struct{}), failed: make(chan struct{})}
 	go l.write()
 	return l
 }
