@@ -83,7 +83,9 @@ func (f *Files) Digest(path string, st Stat) (digest.Digest, bool) {
 	if e.stat != st {
 		return "", false
 	}
-	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(e.sum[:])), true
+	const algorithm = "sha256:"
+	text := append(make([]byte, 0, len(algorithm)+2*len(e.sum)), algorithm...)
+	return digest.Digest(hex.AppendEncode(text, e.sum[:])), true
 }
 
 // Remember notes the digest of a file. The stat must have been taken of the open file before its first byte was read. A file

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // maxPath bounds a remembered path.
@@ -37,30 +38,46 @@ func encodeFiles(context string, entries map[string]*entry) []byte {
 	return b
 }
 
-// decodeFiles reads the body of a memo. The entries and the paths of all files share two allocations.
+// decodeFiles reads the body of a memo. The entries and the paths of all files share two allocations, which are no larger than they
+// must be: those of a large context last as long as the build.
 func decodeFiles(context string, body []byte) (map[string]*entry, error) {
 	name, rest, ok := cutText(body)
 	if !ok || string(name) != context {
 		return nil, fmt.Errorf("%w: memo of another context", ErrDamaged)
 	}
-	text := string(rest)
-	most := len(rest) / (entrySize + 2)
-	slab := make([]entry, 0, most)
-	entries := make(map[string]*entry, most)
+	var paths strings.Builder
+	count, length, err := measureEntries(rest)
+	if err != nil {
+		return nil, err
+	}
+	paths.Grow(length)
+	slab := make([]entry, 0, count)
+	entries := make(map[string]*entry, count)
 	for len(rest) > 0 {
-		path, after, ok := cutText(rest)
-		if !ok || len(path) == 0 || len(after) < entrySize {
-			return nil, fmt.Errorf("%w: entry is cut short", ErrDamaged)
-		}
-		end := len(text) - len(after)
+		path, after, _ := cutText(rest)
+		at := paths.Len()
+		paths.Write(path)
 		slab = append(slab, decodeEntry(after))
-		entries[text[end-len(path):end]] = &slab[len(slab)-1]
+		entries[paths.String()[at:]] = &slab[len(slab)-1]
 		rest = after[entrySize:]
 	}
 	if len(entries) != len(slab) {
 		return nil, fmt.Errorf("%w: a path stands twice", ErrDamaged)
 	}
 	return entries, nil
+}
+
+// measureEntries tells how many entries follow each other, and how long their paths are together.
+func measureEntries(rest []byte) (count, length int, err error) {
+	for len(rest) > 0 {
+		path, after, ok := cutText(rest)
+		if !ok || len(path) == 0 || len(after) < entrySize {
+			return 0, 0, fmt.Errorf("%w: entry is cut short", ErrDamaged)
+		}
+		count, length = count+1, length+len(path)
+		rest = after[entrySize:]
+	}
+	return count, length, nil
 }
 
 // decodeEntry reads the fixed part of an entry.
