@@ -76,7 +76,7 @@ func checkTar(r io.Reader) error {
 			return errors.New("the tar archive is empty")
 		case err == io.EOF:
 			return nil
-		case errors.Is(err, tar.ErrHeader) && n == 0:
+		case n == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)): // shorter than a header
 			return errors.New("it is not a tar archive")
 		case err != nil:
 			return fmt.Errorf("read tar: %w", err)

@@ -165,6 +165,9 @@ func (c *buildCommand) checkContext(s *stdio, args []string) error {
 	case len(args) == 0:
 		return &usageError{msg: "the CONTEXT directory is missing", hint: hint}
 	case len(args) > 1:
+		if lookupCommand(commands(), args[0]) != nil {
+			hint = "flags come after the verb: `ocibuild " + args[0] + " ...`; only --root may stand before it"
+		}
 		return &usageError{msg: "build takes one CONTEXT, got " + strings.Join(args, " "), hint: hint}
 	}
 	var err error
