@@ -68,10 +68,20 @@ func (n *contextNode) stat() cache.Stat {
 // listing is a directory of the context, read once.
 type listing struct {
 	match    parser.Match // what .dockerignore says of the directory
-	once     sync.Once
-	children map[string]*contextNode
-	sorted   []string
-	err      error
+	once sync.Once
+	// sorted are the names, and nodes what they stand for.
+	sorted []string
+	nodes  []*contextNode
+	err    error
+}
+
+// child finds a name.
+func (l *listing) child(name string) (*contextNode, bool) {
+	i, ok := slices.BinarySearch(l.sorted, name)
+	if !ok {
+		return nil, false
+	}
+	return l.nodes[i], true
 }
 
 // openContext opens the context in dir. memo remembers digests of files that
@@ -109,7 +119,7 @@ func (c *contextTree) node(p string) (*contextNode, error) {
 		if err := c.read(at, n); err != nil {
 			return nil, err
 		}
-		child, ok := n.listing.children[name]
+		child, ok := n.listing.child(name)
 		if !ok {
 			return nil, fs.ErrNotExist
 		}
@@ -133,8 +143,8 @@ func (c *contextTree) shown(p string, n *contextNode) (bool, error) {
 	if err := c.read(p, n); err != nil {
 		return false, err
 	}
-	for _, name := range n.listing.sorted {
-		if ok, err := c.shown(join(p, name), n.listing.children[name]); ok || err != nil {
+	for i, name := range n.listing.sorted {
+		if ok, err := c.shown(join(p, name), n.listing.nodes[i]); ok || err != nil {
 			return ok, err
 		}
 	}
@@ -169,7 +179,7 @@ func (c *contextTree) readDir(dir string, n *contextNode) error {
 		return fmt.Errorf("read context: %w", err)
 	}
 	slices.Sort(names)
-	n.listing.children = make(map[string]*contextNode, len(names))
+	n.listing.sorted, n.listing.nodes = names[:0], make([]*contextNode, 0, len(names))
 	for _, name := range names {
 		child, err := c.lstat(int(f.Fd()), dir, name, n)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -178,8 +188,7 @@ func (c *contextTree) readDir(dir string, n *contextNode) error {
 		if err != nil {
 			return fmt.Errorf("read context: %s: %w", join(dir, name), err)
 		}
-		n.listing.children[name] = child
-		n.listing.sorted = append(n.listing.sorted, name)
+		n.listing.sorted, n.listing.nodes = append(n.listing.sorted, name), append(n.listing.nodes, child)
 	}
 	return nil
 }
@@ -198,8 +207,8 @@ func (c *contextTree) readAhead(p string) {
 		if n.listing == nil || n.hidden && c.ignore.CanSkip(p) || c.read(p, n) != nil {
 			return
 		}
-		for _, name := range n.listing.sorted {
-			child, at := n.listing.children[name], join(p, name)
+		for i, name := range n.listing.sorted {
+			child, at := n.listing.nodes[i], join(p, name)
 			if child.listing != nil && !g.TryGo(func() error { visit(at, child); return nil }) {
 				visit(at, child)
 			}
@@ -285,8 +294,8 @@ func (c *contextTree) names(dir string) ([]string, error) {
 		return n.listing.sorted, nil
 	}
 	var out []string
-	for _, name := range n.listing.sorted {
-		ok, err := c.shown(join(dir, name), n.listing.children[name])
+	for i, name := range n.listing.sorted {
+		ok, err := c.shown(join(dir, name), n.listing.nodes[i])
 		if err != nil {
 			return nil, err
 		}
