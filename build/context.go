@@ -67,8 +67,8 @@ func (n *contextNode) stat() cache.Stat {
 
 // listing is a directory of the context, read once.
 type listing struct {
-	match    parser.Match // what .dockerignore says of the directory
-	once sync.Once
+	match parser.Match // what .dockerignore says of the directory
+	once  sync.Once
 	// sorted are the names, and nodes what they stand for.
 	sorted []string
 	nodes  []*contextNode

@@ -30,7 +30,6 @@ var growths = []struct {
 	{"layers-below-a-run", "layer", []int64{1, 10, 50, 126}, layersBelow, false},
 	{"layers-unchanged", "layer", []int64{1, 10, 50, 126}, layersUnchanged, false},
 	{"images-in-the-store", "image", []int64{10, 100, 1000, 10_000}, imagesBeside, false},
-	{"names-in-the-store", "name", []int64{10, 100, 1000, 10_000}, namesBeside, false},
 }
 
 // BenchmarkGrowth measures ours alone. The floor of each is what a program can
@@ -161,7 +160,7 @@ func layersUnchanged(p *place, layers int64) *job {
 	return j
 }
 
-// imagesBeside rebuilds with nothing to do in a store that has that many other images.
+// imagesBeside rebuilds with nothing to do in a store that has that many other images, a name each.
 // They share their layers, as those of one base do.
 func imagesBeside(p *place, images int64) *job {
 	j := &job{source: source{p.tree("context", 10, 10), p.write("Dockerfile", "FROM scratch\nCOPY . /\n")}, run: build, floor: start}
@@ -219,26 +218,4 @@ func (l *layout) put(v, mediaType any) map[string]any {
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(text))
 	l.err = errors.Join(l.err, err, os.WriteFile(l.blob(digest), text, 0o644))
 	return map[string]any{"mediaType": mediaType, "digest": digest, "size": len(text)}
-}
-
-// namesBeside rebuilds with nothing to do in a store that has that many other names of images.
-func namesBeside(p *place, names int64) *job {
-	j := &job{source: source{p.tree("context", 10, 10), p.write("Dockerfile", "FROM scratch\nCOPY . /\n")}, run: build, floor: start}
-	j.prepare = func(t turn) error {
-		if err := settle(t); err != nil {
-			return err
-		}
-		o := t.store.(ocibuild)
-		for from := int64(0); from < names; from += 100 { // tags cost nothing but their place in the index
-			args := []string{"tag", t.tag}
-			for n := from; n < min(from+100, names); n++ {
-				args = append(args, fmt.Sprintf("other%d:v%d", n%50, n))
-			}
-			if _, err := o.run(args...); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return j
 }
