@@ -68,7 +68,7 @@ func startStep(p *plan, stdin, stdout, stderr int, more ...int) (pid, socket int
 		files = append(files, uintptr(fd))
 	}
 	attr := &syscall.ProcAttr{
-		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"},
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0", "GOTRACEBACK=none"},
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}

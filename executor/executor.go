@@ -27,7 +27,7 @@ type Executor struct {
 // New returns an executor for the snapshots of s.
 func New(s *Snapshots) *Executor {
 	e := &Executor{snapshots: s, cgroups: sync.OnceValues(findCgroups)}
-	if s.level.Mounts() {
+	if s != nil && s.level.Mounts() { // without any it can still be asked what it could limit
 		e.spares.flags = usualNamespaces
 	}
 	return e

@@ -39,7 +39,7 @@ func startInit(flags uint64) (*initProcess, error) {
 		Args: []string{initName},
 		// One P, no collection in its short life, and no look at cgroup files for CPU
 		// limits: it starts sooner.
-		Env:         []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"},
+		Env:         []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0", "GOTRACEBACK=none"},
 		ExtraFiles:  []*os.File{theirs, self}, // controlFD, and what is closed once it runs
 		SysProcAttr: &syscall.SysProcAttr{Cloneflags: uintptr(flags), Setsid: true},
 	}

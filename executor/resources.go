@@ -92,7 +92,7 @@ func settings(s *specs.LinuxResources, v2 bool) ([]setting, error) {
 		list = append(list, cpuSettings(s.CPU, v2)...)
 	}
 	if s.Pids != nil && s.Pids.Limit != nil {
-		list = append(list, setting{controller: "pids", file: "pids.max", value: unlimited(*s.Pids.Limit, "max")})
+		list = append(list, setting{controller: "pids", file: "pids.max", value: pidsMax(*s.Pids.Limit)})
 	}
 	return list, nil
 }
@@ -127,6 +127,18 @@ func memorySettings(m *specs.LinuxMemory, v2 bool) []setting {
 		swap -= *m.Limit
 	}
 	return append(list, setting{controller: "memory", file: "memory.swap.max", value: unlimited(swap, "max"), optional: true})
+}
+
+// initThreads is how many threads the init process of a step comes to, and some more: it
+// is counted with the step, and ends when it can have no thread.
+const initThreads = 10
+
+// pidsMax leaves the step as many processes as it is to have.
+func pidsMax(limit int64) string {
+	if limit > 0 {
+		limit += initThreads
+	}
+	return unlimited(limit, "max")
 }
 
 // unlimited words a limit where a negative one is none.

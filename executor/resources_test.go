@@ -29,7 +29,7 @@ func TestSettings(t *testing.T) {
 		"period":             {Resources{CPUQuota: 10, CPUPeriod: 20}, "cpu.cfs_period_us=20 cpu.cfs_quota_us=10", "cpu.max=10 20"},
 		"shares":             {Resources{CPUShares: 1024}, "cpu.shares=1024", "cpu.weight=39"},
 		"sets":               {Resources{CPUs: "0-1", Mems: "0"}, "cpuset.cpus=0-1 cpuset.mems=0", "cpuset.cpus=0-1 cpuset.mems=0"},
-		"pids":               {Resources{PIDs: 7}, "pids.max=7", "pids.max=7"},
+		"pids":               {Resources{PIDs: 7}, "pids.max=17", "pids.max=17"},
 		"no pids limit":      {Resources{PIDs: -1}, "pids.max=max", "pids.max=max"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -195,6 +195,15 @@ func TestRunForkBomb(t *testing.T) {
 	}
 }
 
+// TestRunFewProcesses has a limit that the init process alone would reach.
+func TestRunFewProcesses(t *testing.T) {
+	needsMounts(t)
+	out, _, err := limited(t, "echo one | cat", Resources{PIDs: 3})
+	if err != nil || out != "one\n" {
+		t.Errorf("got %v, %.200q", err, out)
+	}
+}
+
 func TestRunSeesItsCgroupAsRoot(t *testing.T) {
 	needsMounts(t)
 	out, _, err := limited(t, "cat /proc/self/cgroup", Resources{PIDs: 30})
@@ -249,7 +258,7 @@ func TestRunResourcesHold(t *testing.T) {
 			"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000", "cpu.shares": "512", "cpu.max": "50000 100000", "cpu.weight": "20",
 		}},
 		"which processors": {Resources{CPUs: "0", Mems: "0"}, map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"}},
-		"processes":        {Resources{PIDs: 99}, map[string]string{"pids.max": "99"}},
+		"processes":        {Resources{PIDs: 99}, map[string]string{"pids.max": "109"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)

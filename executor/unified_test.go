@@ -20,7 +20,7 @@ import (
 const unifiedVar = "OCIBUILD_TEST_UNIFIED"
 
 // unifiedTests are those that say something about cgroups.
-const unifiedTests = "^TestRun(OutOfMemory|ForkBomb|SeesItsCgroupAsRoot|Cgroup2|ResourcesHold|Throttled|Usage|Substitutes|LeavesNothing|ParentKilled)$|^TestDelegatedCgroup$"
+const unifiedTests = "^TestRun(OutOfMemory|ForkBomb|FewProcesses|SeesItsCgroupAsRoot|Cgroup2|ResourcesHold|Throttled|Usage|Substitutes|LeavesNothing|ParentKilled)$|^TestDelegatedCgroup$"
 
 // TestUnified runs tests under a Linux of its own, an ordinary program (Debian's package
 // user-mode-linux), because most machines that tests run on have cgroups of one kind.

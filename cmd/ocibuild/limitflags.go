@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -127,6 +129,9 @@ func (f *limitFlags) checkSets() error {
 			return usagef("%s=%s: it takes numbers and ranges such as 0-2,4", set.flag, set.text)
 		}
 	}
+	if have := onlineCPUs(); have != "" && !amongCPUs(f.cpuset, have) {
+		return usagef("--cpuset-cpus=%s: this machine has the processors %s", f.cpuset, have)
+	}
 	if f.pids < -1 {
 		return usagef("--pids-limit=%d: it takes a number, or -1 for no limit", f.pids)
 	}
@@ -164,4 +169,21 @@ func (f *limitFlags) tell(w io.Writer, e *executor.Executor) {
 		}
 	}
 	fmt.Fprintf(w, "note: %v, so %s\n", err, strings.Join(append(kept, dropped...), ", "))
+}
+
+// onlineCPUs lists the processors of this machine, "" if they are not known.
+func onlineCPUs() string {
+	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// amongCPUs reports whether all of some processors are among others.
+func amongCPUs(some, all string) bool {
+	want, err1 := executor.ParseCPUs(some)
+	have, err2 := executor.ParseCPUs(all)
+	missing := func(n uint64) bool { return !slices.Contains(have, n) }
+	return err1 != nil || err2 != nil || !slices.ContainsFunc(want, missing)
 }
