@@ -138,7 +138,7 @@ func (q *inquiry) mirrors(ctx context.Context, list []*endpoint) (*http.Response
 		if given(resp, err) || ctx.Err() != nil {
 			return resp, err
 		}
-		if q.c.retry.judge(e.host, resp, err).again {
+		if q.c.retry.judge(ctx, e.host, resp, err).again {
 			q.again = append(q.again, e)
 		}
 		q.refusals = append(q.refusals, q.refusal(e, resp, err))

@@ -36,9 +36,9 @@ type verdict struct {
 }
 
 // judge looks at the outcome of one attempt.
-func (r *retrier) judge(host string, resp *http.Response, err error) verdict {
+func (r *retrier) judge(ctx context.Context, host string, resp *http.Response, err error) verdict {
 	if err != nil {
-		return verdict{again: r.passing(host, err)}
+		return verdict{again: ctx.Err() == nil && r.passing(host, err)}
 	}
 	r.seen.Store(host, true)
 	if !retry.Status(resp.StatusCode) {
@@ -51,7 +51,8 @@ func (r *retrier) judge(host string, resp *http.Response, err error) verdict {
 // passing reports whether an error of the transport may be gone next time.
 func (r *retrier) passing(host string, err error) bool {
 	var fromHere *sourceError
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &fromHere) {
+	// A dialer's and a transport's own timeouts call themselves context.DeadlineExceeded too, and may pass.
+	if errors.Is(err, context.Canceled) || errors.As(err, &fromHere) {
 		return false
 	}
 	_, seen := r.seen.Load(host)
@@ -93,7 +94,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	once := ctx.Value(withoutRetryKey{}) != nil
 	for n := 0; ; n++ {
 		resp, err := t.attempt(req)
-		v := t.retry.judge(req.URL.Host, resp, err)
+		v := t.retry.judge(ctx, req.URL.Host, resp, err)
 		if once || !v.again || n == retry.Most {
 			return resp, err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -193,6 +194,42 @@ func TestPause(t *testing.T) {
 	cancel()
 	if err := retry.Sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestTimeoutMayPass has timeouts of a dialer, a transport and a context, all of which are context.DeadlineExceeded.
+func TestTimeoutMayPass(t *testing.T) {
+	dial := func(ctx context.Context, d net.Dialer) error {
+		_, err := d.DialContext(ctx, "tcp", "192.0.2.1:9")
+		return err
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	waiting := &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: time.Millisecond}}
+	_, waitErr := waiting.Get("http://" + silent.Addr().String())
+	over, cancel := context.WithTimeout(context.Background(), time.Nanosecond)
+	defer cancel()
+	<-over.Done()
+	r := newRetrier(func(string, string) {})
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want bool
+	}{
+		{"dialer", context.Background(), dial(context.Background(), net.Dialer{Deadline: time.Now().Add(-time.Second)}), true},
+		{"transport", context.Background(), waitErr, true},
+		{"context", over, dial(over, net.Dialer{}), false},
+	} {
+		if !errors.Is(tt.err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v is no timeout", tt.name, tt.err)
+		}
+		if got := r.judge(tt.ctx, "h", nil, tt.err).again; got != tt.want {
+			t.Errorf("%s: again is %t for %v", tt.name, got, tt.err)
+		}
 	}
 }
 

@@ -322,12 +322,12 @@ func (u *upload) put(ctx context.Context, e *endpoint, r call, offset, n int64) 
 		if cause := context.Cause(inner); errors.Is(cause, errStalled) {
 			err = cause
 		}
-		v := u.j.c.retry.judge(e.host, nil, err)
+		v := u.j.c.retry.judge(ctx, e.host, nil, err)
 		cancel(nil)
 		return nil, v, u.j.transportError(ctx, err)
 	}
 	resp.Body = &answering{resp.Body, cancel}
-	return resp, u.j.c.retry.judge(e.host, resp, nil), nil
+	return resp, u.j.c.retry.judge(ctx, e.host, resp, nil), nil
 }
 
 // answering ends a request with its answer.
