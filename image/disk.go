@@ -131,6 +131,12 @@ func (d disk) fsync(f *os.File) error {
 	return f.Sync()
 }
 
+// writeBack asks the kernel to begin to write a part of a file to the disk. Nothing is durable for it, and where it
+// cannot be asked nothing is lost.
+func (d disk) writeBack(f *os.File, from, to int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), from, to-from, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 func (d disk) syncDir(path string) error {
 	if err := d.ask(opSyncDir, path); err != nil {
 		return err

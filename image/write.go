@@ -29,7 +29,16 @@ type BlobWriter struct {
 	// with the second block.
 	work, free chan []byte
 	hashed     chan struct{}
+
+	// A third one has the kernel begin to write the file to the disk, so that there is
+	// little left to do for Sync. It is started by a blob that is large.
+	written chan int64 // how far the file goes
+	ordered chan struct{}
+	due     int64 // how large the file is when it is next told
 }
+
+// writebackStep is how much of a blob the kernel is asked to write at a time.
+const writebackStep = 16 << 20
 
 // Create starts a new blob in ingest/.
 func (s *Store) Create() (*BlobWriter, error) { return s.createWith(digest.SHA256) }
@@ -119,7 +128,39 @@ func (w *BlobWriter) writeOut() error {
 		return w.err
 	}
 	w.size += int64(len(w.buf))
+	if w.size >= w.due+writebackStep && w.aside == nil {
+		w.due = w.size
+		w.writeBack()
+	}
 	return nil
+}
+
+// writeBack lets the kernel begin to write what the file has got by now, unless it is still being
+// asked to write what came before.
+func (w *BlobWriter) writeBack() {
+	if w.written == nil {
+		w.written, w.ordered = make(chan int64, 1), make(chan struct{})
+		go func() {
+			defer close(w.ordered)
+			var from int64
+			for to := range w.written {
+				w.store.disk.writeBack(w.file, from, to)
+				from = to
+			}
+		}()
+	}
+	select {
+	case w.written <- w.size:
+	default:
+	}
+}
+
+func (w *BlobWriter) stopWriteBack() {
+	if w.written != nil {
+		close(w.written)
+		<-w.ordered
+		w.written = nil
+	}
 }
 
 func (w *BlobWriter) startHashing() {
@@ -191,6 +232,7 @@ func (w *BlobWriter) finish(want ocispec.Descriptor) (ocispec.Descriptor, error)
 		}
 	}
 	w.stopHashing()
+	w.stopWriteBack()
 	w.hash.Write(w.buf)
 	w.buf = nil
 	w.err = fs.ErrClosed
@@ -208,6 +250,7 @@ func (w *BlobWriter) Abort() {
 		return
 	}
 	w.stopHashing()
+	w.stopWriteBack()
 	w.err = fs.ErrClosed
 	if w.aside != nil {
 		w.file = nil // it stays open, for whoever reads it by its descriptor

@@ -19,6 +19,10 @@
 // works in a daemon: of that the same figures are taken from /proc, before and
 // after.
 //
+// A floor that makes a layer writes it to a file once, hashes it, and ends with one
+// fsync(2), for a build does not say that it is done before its image would outlive the
+// machine. (A compressed copy, which is made for a push, can be made again, and is not synced.)
+//
 // The caches of the kernel are warm: what a scenario reads was written just
 // before. No figure is compared with anything in a test; machines differ.
 package bench

@@ -28,14 +28,14 @@ func walk(dir string) error {
 	})
 }
 
-// copyHashed writes what it reads to a file, and hashes it.
+// copyHashed writes what it reads to a file, hashes it, and sees it to the disk.
 func copyHashed(r io.Reader, to string) error {
 	f, err := os.Create(to)
 	if err != nil {
 		return err
 	}
 	_, err = io.CopyBuffer(io.MultiWriter(f, sha256.New()), struct{ io.Reader }{r}, make([]byte, 1<<20))
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // tarTo makes a tar of a directory, hashed, through a filter into a file.
