@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -146,16 +144,27 @@ func orDefault(texts ...string) string {
 }
 
 // beginsDocument reports whether the file begins as JSON of a manifest does.
-// Layers and most else do not.
+// Layers and most else do not. It is asked of every blob there is, so it goes without
+// what an os.File costs.
 func beginsDocument(path string) bool {
-	f, err := os.Open(path)
+	fd, err := uninterrupted(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) })
 	if err != nil {
 		return false
 	}
-	defer f.Close()
-	head := make([]byte, 512)
-	n, _ := io.ReadFull(f, head)
-	return bytes.HasPrefix(bytes.TrimSpace(head[:n]), []byte("{"))
+	defer unix.Close(fd)
+	var head [512]byte
+	n, err := uninterrupted(func() (int, error) { return unix.Read(fd, head[:]) })
+	return err == nil && bytes.HasPrefix(bytes.TrimSpace(head[:n]), []byte("{"))
+}
+
+// uninterrupted repeats a system call that a signal has cut short.
+func uninterrupted(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 // Has reports whether the store has a blob. Unlike Use it leaves no mark.
