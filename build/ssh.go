@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/ocibuild/ocibuild/executor"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -72,17 +71,12 @@ func (s *scene) ssh(ctx context.Context, m *stepMount) error {
 	if !ok {
 		return nil
 	}
-	l, bind, err := executor.Listen(numberOr(m.Mode, sshMode)&0o777, numberOr(m.UID, 0), numberOr(m.GID, 0))
+	l, err := s.r.b.Executor.Listen(numberOr(m.Mode, sshMode)&0o777, numberOr(m.UID, 0), numberOr(m.GID, 0))
 	if err != nil {
 		return err
 	}
-	bind.Target = m.target
-	s.proc.Binds = append(s.proc.Binds, bind)
-	stop := serveAgent(ctx, l, agent)
-	s.closers = append(s.closers, func() {
-		stop()
-		bind.Tree.Close()
-	})
+	s.proc.Binds = append(s.proc.Binds, l.Bind(m.target))
+	s.closers = append(s.closers, serveAgent(ctx, l, agent))
 	return nil
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // At level chroot a step is run in the snapshot's copy of the layers. What elsewhere is
@@ -16,7 +14,7 @@ var procCalls = []string{"open", "openat", "readlink", "readlinkat"}
 
 // runChroot is Run at level chroot.
 func (e *Executor) runChroot(ctx context.Context, sn *Snapshot, p Process, out IO) error {
-	if err := refuseChroot(p, out); err != nil {
+	if err := refuseChroot(p); err != nil {
 		return fmt.Errorf("run command: %w", err)
 	}
 	tree, err := sn.workOn(true)
@@ -35,6 +33,9 @@ func (e *Executor) runChroot(ctx context.Context, sn *Snapshot, p Process, out I
 	if plan.Notify, err = e.filters.chroot(); err != nil {
 		return fmt.Errorf("run command: %w", err)
 	}
+	if plan.Guard, err = e.filters.guard(p.Network == NetworkNone); err != nil {
+		return fmt.Errorf("run command: %w", err)
+	}
 	show := &shown{
 		root: root, tree: tree, aside: filepath.Join(sn.dir, "aside"),
 		layers: []string{e.snapshots.path(committedDir), e.snapshots.path(viewsDir)},
@@ -43,32 +44,14 @@ func (e *Executor) runChroot(ctx context.Context, sn *Snapshot, p Process, out I
 }
 
 // refuseChroot refuses what takes a namespace or a mount.
-func refuseChroot(p Process, out IO) error {
+func refuseChroot(p Process) error {
 	switch {
-	case p.Network == NetworkNone:
-		return &LevelError{"network none", "a network namespace"}
 	case p.Network == NetworkIsolated:
 		return &LevelError{"network isolated", "a network namespace"}
 	case p.ReadOnly:
 		return &LevelError{"a read-only root filesystem", "a mount"}
-	case out.Terminal != nil:
-		return &LevelError{"a terminal", "a mount of devpts"}
 	case p.Insecure:
 		return &LevelError{"security=insecure", "more than the capabilities of an ordinary container"}
 	}
-	for _, b := range p.Binds {
-		if st, err := bindStat(b); err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
-			return &LevelError{"the socket " + b.Target, "a mount"}
-		}
-	}
 	return nil
-}
-
-func bindStat(b Bind) (unix.Stat_t, error) {
-	root, err := duplicate(b.Tree)
-	if err != nil {
-		return unix.Stat_t{}, err
-	}
-	defer root.Close()
-	return root.Stat(b.Path)
 }

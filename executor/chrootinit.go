@@ -35,7 +35,11 @@ func chrootInit(p *plan) {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	pid, socket, err := startStep(p, 0, 1, 2, rootFD)
+	terminal, err := openOwnTerminal(p, "/dev/ptmx")
+	if err != nil {
+		end(report{Kind: reportSetup, Text: err.Error()})
+	}
+	pid, socket, err := startStep(p, terminal, rootFD)
 	if err != nil {
 		end(report{Kind: reportSetup, Text: err.Error()})
 	}
@@ -56,14 +60,18 @@ func chrootInit(p *plan) {
 	end(r)
 }
 
-// startStep starts the process that is to become the command, with these descriptors before
-// its socket but the last one, which comes after it.
-func startStep(p *plan, stdin, stdout, stderr int, more ...int) (pid, socket int, err error) {
+// startStep starts the process that is to become the command, on a terminal if that is not -1,
+// and with more descriptors after its socket.
+func startStep(p *plan, terminal int, more ...int) (pid, socket int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, 0, err
 	}
-	files := []uintptr{uintptr(stdin), uintptr(stdout), uintptr(stderr), uintptr(pair[1])}
+	files := []uintptr{0, 1, 2, uintptr(pair[1])}
+	if terminal >= 0 {
+		files[0], files[1], files[2] = uintptr(terminal), uintptr(terminal), uintptr(terminal)
+		defer unix.Close(terminal)
+	}
 	for _, fd := range more {
 		files = append(files, uintptr(fd))
 	}
@@ -72,7 +80,7 @@ func startStep(p *plan, stdin, stdout, stderr int, more ...int) (pid, socket int
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
-	if p.Terminal != 0 {
+	if terminal >= 0 {
 		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
 	}
 	if p.renamed() {
@@ -220,6 +228,9 @@ func enterTree(p *plan) error {
 		return err
 	}
 	if err := confine(tree); err != nil {
+		return err
+	}
+	if err := installFilter(p.Guard); err != nil {
 		return err
 	}
 	if p.Notify == "" {

@@ -133,6 +133,7 @@ func (p *plan) code(c *coder) {
 	})
 	c.flag(&p.Chroot)
 	c.text(&p.Notify)
+	c.text(&p.Guard)
 	c.flag(&p.NoNewPrivs)
 	c.text(&p.Filter)
 	list(c, &p.CPUs, c.number)

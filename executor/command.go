@@ -19,7 +19,7 @@ import (
 // nothing but its thread's. A failure comes as the report to end with.
 func startCommand(p *plan) (pid int, failure *report) {
 	runtime.LockOSThread() // and never unlocked: no other goroutine may have this identity
-	terminal, err := openOwnTerminal(p)
+	terminal, err := openOwnTerminal(p, ownPtmx)
 	if err != nil {
 		return 0, &report{Kind: reportSetup, Text: err.Error()}
 	}

@@ -90,20 +90,13 @@ func (p *plan) start() (pid int, failure *report) {
 // startRenamed starts the command in a user namespace of its own: that takes a program with one
 // thread, which becomes it.
 func startRenamed(p *plan) (pid int, failure *report) {
-	terminal, err := openOwnTerminal(p)
+	terminal, err := openOwnTerminal(p, ownPtmx)
 	if err != nil {
 		return 0, &report{Kind: reportSetup, Text: err.Error()}
 	}
-	in, out, errs := 0, 1, 2
-	if terminal >= 0 {
-		in, out, errs = terminal, terminal, terminal
-	}
-	pid, socket, err := startStep(p, in, out, errs)
+	pid, socket, err := startStep(p, terminal)
 	if err != nil {
 		return 0, &report{Kind: reportSetup, Text: "start command in a user namespace: " + err.Error()}
-	}
-	if terminal >= 0 {
-		unix.Close(terminal)
 	}
 	return pid, followStep(socket, p, p.singleServer)
 }

@@ -74,7 +74,7 @@ func (l Level) Lacks() string {
 	case LevelSingle:
 		return "there is one user id: other users, owners and devices are noted for the image and not real"
 	case LevelChroot:
-		return "processes and network are this container's, mounts and their trees copies, setuid programs without effect, and of /proc there is a part"
+		return "processes and network are this container's (--network=none refuses all sockets but AF_UNIX), mounts and their trees copies, setuid programs without effect, and of /proc there is a part"
 	case LevelNone:
 		return "RUN does not work"
 	}

@@ -55,6 +55,7 @@ var helpers = map[string]func() int{
 	"attack":  helpAttack,
 	"become":  helpBecome,
 	"rules":   helpRules,
+	"sockets": helpSockets,
 	"euid":    func() int { fmt.Println(os.Geteuid()); return 0 },
 }
 

@@ -52,6 +52,8 @@ type plan struct {
 	// spec that it is to carry out.
 	Runtime []string
 	Config  string
+	// Guard is a filter beside Filter, for what nothing else sees to at level chroot.
+	Guard string
 	// Terminal is the socket that the terminal goes out by, if the command is to have one.
 	Terminal uint64
 	// Streams is the first of the descriptors that are the command's output, its errors, and,

@@ -101,22 +101,19 @@ func TestRunShmSize(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	needsMounts(t)
 	s := newStore(t)
 	var uid uint32 = 1000
-	if testLevel == LevelSingle {
-		uid = 0 // whom everything belongs to
-	}
-	l, bind, err := Listen(0o741, uid, uid)
+	l, err := New(s).Listen(0o741, uid, uid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer bind.Tree.Close()
 	defer l.Close()
 	sn := prepare(t, s, "base")
-	bind.Target = "/run/x/agent"
+	if testLevel == LevelSingle {
+		uid = 0 // whom everything belongs to
+	}
 	p := script("stat -c '%F %a %u:%g' /run/x/agent; stat -c %n /run/x/*")
-	p.Binds = []Bind{bind}
+	p.Binds = []Bind{l.Bind("/run/x/agent")}
 	out, err := run(t, s, sn, p)
 	if want := fmt.Sprintf("socket 741 %d:%d\n/run/x/agent\n", uid, uid); err != nil || out != want {
 		t.Errorf("got %v and %q, want %q", err, out, want)

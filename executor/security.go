@@ -100,6 +100,7 @@ type filters struct {
 	done map[string]string
 	// asking are the filters that ask, by level.
 	asking map[Level]string
+	guards map[bool]string // see guard
 }
 
 // ask gives the filter that asks at a level.
@@ -125,12 +126,44 @@ func (f *filters) single() (string, error) {
 	return f.ask(LevelSingle, slices.Concat(ownerCalls, identityCalls), singleRules)
 }
 
-// chroot gives a filter that asks about /proc and lets a step make no device nodes but those
-// of any container: there is no mount on which they are good for nothing.
+// chroot gives a filter that asks about /proc.
 func (f *filters) chroot() (string, error) {
-	return f.ask(LevelChroot, procCalls, func() []specs.LinuxSyscall {
-		return slices.Concat(nodeRules("mknod", 1), nodeRules("mknodat", 2))
-	})
+	return f.ask(LevelChroot, procCalls, func() []specs.LinuxSyscall { return nil })
+}
+
+// guard gives a filter for what mounts and namespaces see to at other levels, whatever profile
+// a step has beside it: it lets a step make no device nodes but those of any container, for there
+// is no mount on which they are good for nothing, and, without a network, no sockets but those
+// that are files.
+func (f *filters) guard(noNetwork bool) (string, error) {
+	rules := slices.Concat(nodeRules("mknod", 1), nodeRules("mknodat", 2))
+	if noNetwork {
+		rules = append(rules, socketRules()...)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if text, ok := f.guards[noNetwork]; ok {
+		return text, nil
+	}
+	filter, err := seccomp.Notify(nil, rules...)
+	if err != nil {
+		return "", err
+	}
+	if f.guards == nil {
+		f.guards = map[bool]string{}
+	}
+	f.guards[noNetwork] = string(filter.Marshal())
+	return f.guards[noNetwork], nil
+}
+
+// socketRules let nobody make a socket but one of AF_UNIX. The other two calls are ways to make
+// one that a filter cannot look into.
+func socketRules() []specs.LinuxSyscall {
+	refused := uint(unix.EACCES)
+	return []specs.LinuxSyscall{
+		{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Op: specs.OpEqualTo, Value: unix.AF_UNIX}}},
+		{Names: []string{"socket", "socketcall", "io_uring_setup"}, Action: specs.ActErrno, ErrnoRet: &refused},
+	}
 }
 
 // nodeRules are for a system call that makes nodes, of the mode and the device that

@@ -263,6 +263,9 @@ func (s *shown) copyIn(m planMount, item *shownItem, dir int, base string, tree 
 		return err
 	}
 	defer source.Close()
+	if st, err := source.Stat(m.Source); err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return linkSocket(source, m, dir, base)
+	}
 	f, err := source.OpenFile(m.Source, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -294,6 +297,20 @@ func (s *shown) copyIn(m planMount, item *shownItem, dir int, base string, tree 
 	}
 	if item.before, err = takeInventory(to, nil); err == nil {
 		item.before.settleClock()
+	}
+	return err
+}
+
+// linkSocket shows a socket, which can be had in the same file system alone (see Executor.Listen).
+func linkSocket(source *rootfs.Root, m planMount, dir int, base string) error {
+	from, name, err := source.Parent(m.Source)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	err = unix.Linkat(int(from.Fd()), name, dir, base, 0)
+	if err == unix.EXDEV {
+		return &LevelError{"the socket " + m.Target, "a mount"}
 	}
 	return err
 }

@@ -153,14 +153,17 @@ func receiveFile(socket *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fds[0]), "terminal"), nil
 }
 
-// openOwnTerminal opens a terminal in the step's own /dev/pts, sends our parent its side
-// of it and gives the other; -1 if the plan asks for none.
-func openOwnTerminal(p *plan) (int, error) {
+// ownPtmx is where terminals of a step's own /dev/pts come from.
+const ownPtmx = "/dev/pts/ptmx"
+
+// openOwnTerminal opens a new terminal, sends our parent its side of it and gives the other;
+// -1 if the plan asks for none.
+func openOwnTerminal(p *plan, ptmx string) (int, error) {
 	if p.Terminal == 0 {
 		return -1, nil
 	}
 	fail := func(err error) (int, error) { return -1, fmt.Errorf("open terminal: %w", err) }
-	master, err := unix.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	master, err := unix.Open(ptmx, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fail(err)
 	}
