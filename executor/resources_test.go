@@ -428,9 +428,9 @@ type watch struct {
 
 func (w *watch) Write(p []byte) (int, error) {
 	n, err := w.buf.Write(p)
-	if w.then != nil && strings.Contains(w.String(), w.want) {
-		w.then()
+	if then := w.then; then != nil && strings.Contains(w.String(), w.want) {
 		w.then = nil
+		then()
 	}
 	return n, err
 }

@@ -227,6 +227,35 @@ func TestRunSetuidProgram(t *testing.T) {
 	}
 }
 
+// TestRunSignals passes signals on to a step, which goes on or ends as it likes.
+func TestRunSignals(t *testing.T) {
+	s := newStore(t)
+	signals := make(chan os.Signal, 1)
+	out := &watch{want: "up\n"}
+	out.then = func() {
+		signals <- unix.SIGHUP
+		out.want, out.then = "hup\n", func() { signals <- unix.SIGTERM }
+	}
+	p := script("trap 'echo hup' HUP; trap 'echo term; exit 9' TERM; echo up; while :; do sleep 0.05; done")
+	err := New(s).Run(t.Context(), prepare(t, s, "base"), p, IO{Stdout: out, Signals: signals})
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Code != 9 || exit.Signal != 0 || out.String() != "up\nhup\nterm\n" {
+		t.Errorf("got %v, %q", err, out.String())
+	}
+}
+
+// TestRunDiskFull fills what a step may write to; the next one is not hindered.
+func TestRunDiskFull(t *testing.T) {
+	needsMounts(t) // a tmpfs is a copy elsewhere
+	s := newStore(t)
+	p := script("dd if=/dev/zero of=/small/x bs=1M count=9; echo $?; rm /small/x; echo fits > /small/y && cat /small/y")
+	p.Mounts = []specs.Mount{{Destination: "/small", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=1m"}}}
+	out, err := run(t, s, prepare(t, s, "base"), p)
+	if err != nil || !strings.Contains(out, "No space left on device") || !strings.HasSuffix(out, "1\nfits\n") {
+		t.Errorf("got %v, %q", err, out)
+	}
+}
+
 func TestRunReapsOrphans(t *testing.T) {
 	// Each sleep loses its parent and becomes init's; none may stay as a zombie.
 	out := mustRun(t, script(`i=0
