@@ -67,7 +67,7 @@ race: ## every test under the race detector
 test-examples: ## the examples' own tests
 	cd $(TOOLBOX) && $(GO) test ./...
 
-test-debian: build ## a Debian base from mmdebstrap, apt-get install gcc in it: as root and as an ordinary user
+test-debian: build ## a Debian base from mmdebstrap, apt-get install gcc in it: at every isolation level
 	OCIBUILD=bin/ocibuild OUT=$(OUT) bash examples/debian/test.sh
 
 registries: bin/distribution-v3 ## the registry that tests run beside Debian's (a minute, the Go module proxy)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds examples/debian on a Debian base that mmdebstrap makes and `ocibuild import` takes in, runs what it compiled, and builds
 # it again to see that nothing runs twice. Root does so rootful, and then as the ordinary user in $TEST_USER (builder); anybody
-# else as themselves. A smaller package is then installed at the other isolation levels. Needs mmdebstrap and a package mirror.
+# else as themselves. The compiler is then installed again at the other isolation levels. Needs mmdebstrap and a package mirror.
 set -eu
 : "${OCIBUILD:=bin/ocibuild}" "${OUT:=out}" "${TEST_USER:=builder}"
 here=$(dirname "$0")
@@ -31,19 +31,18 @@ prepare() {
 	cp --reflink=auto "$base" "$1/bookworm.tar"
 }
 
-# small DIR LEVEL COMMAND...: a small package, in the store of an earlier build, at an isolation level; owners are in the image.
-small() {
-	local dir=$1 level=$2
+# at LEVEL DIR COMMAND...: the same build in the store of an earlier one, at an isolation level; owners are in the image.
+at() {
+	local level=$1 dir=$2
 	shift 2
-	mkdir -p "$dir/small"
-	cat >"$dir/small/Dockerfile" <<-'EOF'
-		FROM bookworm
-		RUN apt-get update && apt-get install -y --no-install-recommends bc && touch /theirs && chown www-data /theirs
-		RUN test "$(echo '6 * 7' | bc)" = 42
-	EOF
+	mkdir -p "$dir/owners"
+	printf 'FROM bookworm\nRUN touch /theirs && chown www-data /theirs\nUSER www-data\nRUN test "$(id -u)" = 33 && touch /tmp/own\n' >"$dir/owners/Dockerfile"
 	echo "== at level $level"
-	"$@" "$dir/ocibuild" build --root "$dir/store" --no-cache --isolation "$level" -t small "$dir/small"
-	"$@" "$dir/ocibuild" --root "$dir/store" ls -l small:/theirs | grep -Eq ' +33 +0 '
+	"$@" "$dir/ocibuild" build --root "$dir/store" --no-cache --isolation "$level" -t debian-hello -o "type=local,dest=$dir/files-$level" "$dir/context"
+	[ "$("$dir/files-$level/hello")" = "hello from a static C program" ]
+	"$@" "$dir/ocibuild" build --root "$dir/store" --no-cache --isolation "$level" -t owners "$dir/owners"
+	"$@" "$dir/ocibuild" --root "$dir/store" ls -l owners:/theirs | grep -Eq ' +33 +0 '
+	"$@" "$dir/ocibuild" --root "$dir/store" ls -l owners:/tmp/own | grep -Eq ' +33 +33 '
 	"$@" "$dir/ocibuild" --root "$dir/store" fsck
 }
 
@@ -72,11 +71,11 @@ if [ "$(id -u)" = 0 ]; then
 	chown -R "$TEST_USER:" "$work/rootless"
 	echo "== as $TEST_USER"
 	(cd "$work/rootless" && build "$work/rootless" runuser -u "$TEST_USER" -- env HOME="$work/rootless")
-	small "$work/own" chroot env
-	(cd "$work/rootless" && small "$work/rootless" rootless-single runuser -u "$TEST_USER" -- env HOME="$work/rootless")
+	at chroot "$work/own" env
+	(cd "$work/rootless" && at rootless-single "$work/rootless" runuser -u "$TEST_USER" -- env HOME="$work/rootless")
 	builds=4
 else
-	small "$work/own" rootless-single env
+	at rootless-single "$work/own" env
 	builds=2
 fi
 echo "debian: $builds passed, 0 failed"
