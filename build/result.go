@@ -49,10 +49,8 @@ func (r *run) result(ctx context.Context, targets []*State) (*Result, error) {
 		}
 	}
 	for _, m := range made {
-		for _, ref := range m.Tags {
-			if err := r.b.Store.Tag(ctx, ref.WithDefaultTag(), m.Image); err != nil {
-				return nil, err
-			}
+		if err := r.b.Store.TagAll(ctx, m.Tags, m.Image); err != nil {
+			return nil, err
 		}
 	}
 	last := len(made) - 1

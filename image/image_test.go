@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,6 +285,35 @@ func TestImageOfAnIndex(t *testing.T) {
 	}
 	if faults, err := s.Fsck(t.Context(), FsckOptions{}); err != nil || len(faults) != 1 {
 		t.Errorf("%v, %v", faults, err)
+	}
+}
+
+// TestTagAll gives several names in one change of index.json, or none.
+func TestTagAll(t *testing.T) {
+	changes := 0
+	s := openTest(t, filepath.Join(t.TempDir(), "store"), disk{flush: noFlush, before: func(op operation, paths ...string) error {
+		if op == opRename && filepath.Base(paths[len(paths)-1]) == ocispec.ImageIndexFile {
+			changes++
+		}
+		return nil
+	}})
+	desc := mustBuild(t, s, "", file{"a", "1"})
+	names := []Ref{mustRef(t, "app"), mustRef(t, "app:v1"), mustRef(t, "reg.io/app:v1")}
+	changes = 0
+	if err := s.TagAll(t.Context(), append(slices.Clone(names), Ref{}), desc); err == nil {
+		t.Error("a name that is none was taken")
+	}
+	if refs, err := s.References(t.Context()); err != nil || len(refs) > 0 || changes > 0 {
+		t.Errorf("after a refusal there are %v, %v", refs, err)
+	}
+	if err := s.TagAll(t.Context(), names, desc); err != nil {
+		t.Fatal(err)
+	}
+	if changes != 1 {
+		t.Errorf("the table was written %d times", changes)
+	}
+	for _, name := range []string{"app:latest", "app:v1", "reg.io/app:v1"} {
+		mustHave(t, s, name)
 	}
 }
 

@@ -170,29 +170,48 @@ func (s *Store) changeIndex(ctx context.Context, change func(*ocispec.Index) (bo
 // or for layers at a registry as Seen has told, else the error is ErrNotFound; it
 // is made durable first. Of an index, the images that are there suffice.
 func (s *Store) Tag(ctx context.Context, ref Ref, desc ocispec.Descriptor) error {
-	ref = ref.entryName()
-	if ref.IsZero() || ref.digest != "" && ref.digest != desc.Digest {
-		return &RefError{Name: ref.String(), Err: errTagName}
+	return s.TagAll(ctx, []Ref{ref}, desc)
+}
+
+// TagAll is Tag for several names at once: the image gets all of them, or none.
+func (s *Store) TagAll(ctx context.Context, refs []Ref, desc ocispec.Descriptor) error {
+	var names []Ref
+	var shown []string
+	for _, ref := range refs {
+		ref = ref.entryName()
+		if ref.IsZero() || ref.digest != "" && ref.digest != desc.Digest {
+			return &RefError{Name: ref.String(), Err: errTagName}
+		}
+		names, shown = append(names, ref), append(shown, ref.Familiar())
 	}
+	if len(names) == 0 {
+		return nil
+	}
+	if err := s.tag(ctx, names, desc); err != nil {
+		return fmt.Errorf("tag %s: %w", strings.Join(shown, ", "), err)
+	}
+	return nil
+}
+
+func (s *Store) tag(ctx context.Context, names []Ref, desc ocispec.Descriptor) error {
 	// The slow part is done before the lock. Under it everything is marked as
 	// used once more: a prune that read the table earlier sees that.
 	needs, err := s.useAll(ctx, desc)
 	if err != nil {
-		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
+		return err
 	}
 	if err := errors.Join(needs.sync(ctx, s), s.allow(ctx)); err != nil {
-		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
+		return err
 	}
-	err = s.changeIndex(ctx, func(index *ocispec.Index) (bool, error) {
+	return s.changeIndex(ctx, func(index *ocispec.Index) (changed bool, err error) {
 		if err := needs.use(s); err != nil {
 			return false, err
 		}
-		return setEntry(index, ref, desc, needs.whole()), nil
+		for _, ref := range names {
+			changed = setEntry(index, ref, desc, needs.whole()) || changed
+		}
+		return changed, nil
 	})
-	if err != nil {
-		return fmt.Errorf("tag %s: %w", ref.Familiar(), err)
-	}
-	return nil
 }
 
 // Keep puts a manifest or an index into the table without a name: what Tag does

@@ -51,6 +51,8 @@ type Detours struct {
 	OneBlock bool
 	// Reread lists images by what their documents say, not by what is remembered of these.
 	Reread bool
+	// SyncOnly leaves it to Sync that a blob's bytes get to the disk.
+	SyncOnly bool
 }
 
 // SetDetours says what is done in the longer way. It is called before the store is used.

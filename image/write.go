@@ -128,7 +128,7 @@ func (w *BlobWriter) writeOut() error {
 		return w.err
 	}
 	w.size += int64(len(w.buf))
-	if w.size >= w.due+writebackStep && w.aside == nil {
+	if w.size >= w.due+writebackStep && w.aside == nil && !w.store.detours.SyncOnly {
 		w.due = w.size
 		w.writeBack()
 	}

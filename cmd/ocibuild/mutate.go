@@ -114,10 +114,8 @@ func makeCopy(ctx context.Context, s *session, name string, want *ocispec.Platfo
 		return missingImage(name, err)
 	}
 	s.keep(made.Digest)
-	for _, ref := range refs {
-		if err := st.Tag(ctx, ref, made); err != nil {
-			return err
-		}
+	if err := st.TagAll(ctx, refs, made); err != nil {
+		return err
 	}
 	info, err := st.Inspect(ctx, made.Digest.String(), nil)
 	if err != nil {

@@ -67,6 +67,7 @@ func shortcuts() []shortcut {
 		{"ranges", "large blobs move in pieces", func(d *detours) { d.wholeBlobs = true }},
 		{"stream", "layers are pushed while later steps run", func(d *detours) { d.pushLast = true }},
 		{"compressed", "what a layer was compressed to is remembered", func(d *detours) { d.store.Recompress = true }},
+		{"writeback", "a large blob goes to the disk while it is made", func(d *detours) { d.store.SyncOnly = true }},
 		{"summaries", "what documents of images say is remembered", func(d *detours) { d.store.Reread = true }},
 	}
 }

@@ -51,10 +51,5 @@ func (c *tagCommand) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return missingImage(c.source, err)
 	}
-	for _, ref := range c.target {
-		if err := st.Tag(ctx, ref, desc); err != nil {
-			return err
-		}
-	}
-	return nil
+	return st.TagAll(ctx, c.target, desc)
 }
