@@ -73,6 +73,7 @@
 //	points/                a tree with nothing but /etc/hosts and /etc/resolv.conf, both
 //	                       empty: the lowest lower directory of a running step's overlay
 //	empty/                 an empty directory
+//	overlays               where an overlay was mounted last: it is not tried again
 //	boot                   the boot that the store was last opened in
 //	lock                   flocked, shared while a snapshot is made or used and
 //	                       exclusively while Prune moves one away

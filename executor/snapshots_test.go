@@ -439,6 +439,41 @@ func TestCopiesWithoutOverlay(t *testing.T) {
 	}
 }
 
+// TestOverlayIsTriedOnce opens a store where an overlay was mounted before, and then where it was by another run of the
+// kernel.
+func TestOverlayIsTriedOnce(t *testing.T) {
+	needsMounts(t)
+	s := newStore(t)
+	again := func() bool {
+		t.Helper()
+		watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(watch)
+		if _, err := unix.InotifyAddWatch(watch, s.path(trashDir), unix.IN_CREATE); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.tryOverlay(); err != nil {
+			t.Fatal(err)
+		}
+		made, _ := unix.Read(watch, make([]byte, 4096))
+		return made > 0
+	}
+	if !again() {
+		t.Error("it was not tried")
+	}
+	if again() {
+		t.Error("it was tried again")
+	}
+	if err := os.WriteFile(s.path("overlays"), []byte("another boot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !again() {
+		t.Error("it was not tried after a reboot")
+	}
+}
+
 // TestOverlayIsTried finds out that no overlay can lie on an overlay.
 func TestOverlayIsTried(t *testing.T) {
 	needsMounts(t)

@@ -57,9 +57,32 @@ func (s *Snapshots) copies() bool {
 	return s.noOverlay != nil
 }
 
-// tryOverlay mounts an overlay in the store's file system.
+// tryOverlay mounts an overlay in the store's file system, unless that is known to be
+// possible.
 func (s *Snapshots) tryOverlay() error {
-	return tryOverlayIn(s.path(trashDir), s.level.UserXattr())
+	here, file := s.place(), s.path("overlays")
+	if known, err := os.ReadFile(file); err == nil && here != "" && string(known) == here {
+		return nil
+	}
+	if err := tryOverlayIn(s.path(trashDir), s.level.UserXattr()); err != nil {
+		return err
+	}
+	if here != "" {
+		_ = s.writeFile(file, []byte(here), os.Rename) // or it is tried again
+	}
+	return nil
+}
+
+// place tells apart what decides whether overlays can be mounted: the run of the kernel, who
+// asks from where, and the file system. It is empty when that cannot be told.
+func (s *Snapshots) place() string {
+	boot, err1 := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	from, err2 := os.Readlink("/proc/self/ns/mnt")
+	var st unix.Stat_t
+	if err := errors.Join(err1, err2, unix.Stat(s.dir, &st)); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s%s %s %d\n", boot, from, s.level, st.Dev)
 }
 
 // tryOverlayIn mounts an overlay of directories that it makes in dir, and removes. That
