@@ -23,7 +23,7 @@ TOOLBOX = examples/toolbox
 DISTRIBUTION = github.com/distribution/distribution/v3/cmd/registry@v3.0.0
 DIRS    = build cache cmd examples executor image parser registry
 
-.PHONY: help demo build toolbox registries test check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench bench-peers fuzz install clean
+.PHONY: help demo build toolbox registries test test-levels check fmt vet staticcheck lint race conformance conformance-buildkit test-examples test-debian bench bench-peers fuzz install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,10 @@ race: ## every test under the race detector
 	@mkdir -p $(OUT)
 	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname --jsonfile $(OUT)/race.json ./... -- -race -timeout 25m
 	@sh .ci/counted $(OUT)/race.json
+
+test-levels: ## steps at every isolation level (root): by static programs, which -race does not make
+	CGO_ENABLED=0 $(GOTESTSUM) --format pkgname -- -run '^Test(As|Attacks|Become|Claim)' ./executor
+	CGO_ENABLED=0 $(GOTESTSUM) --format pkgname -- -run '^TestScripts$$/^(isolation|shell|secret|mount)' ./cmd/ocibuild
 
 test-examples: ## the examples' own tests
 	cd $(TOOLBOX) && $(GO) test ./...

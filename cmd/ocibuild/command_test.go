@@ -43,7 +43,7 @@ func TestParseErrors(t *testing.T) {
 		{"--root", []string{"--root needs a directory"}},
 		{"--taggg x .", []string{"unknown flag --taggg for build", "did you mean --tag?"}},
 		{"build -z .", []string{"unknown flag -z for build"}},
-		{"build --builder box .", []string{"unknown flag --builder for build", "nothing in its place"}},
+		{"build --builder box .", []string{"unknown flag --builder for build", "there is no daemon"}},
 		{"build --secret src=x .", []string{"id is missing"}},
 		{"build --secret id=x,src=/nowhere/x .", []string{"secret x", "no such file"}},
 		{"build --secret id=x,env=NO_SUCH_VARIABLE .", []string{"the environment has no NO_SUCH_VARIABLE"}},

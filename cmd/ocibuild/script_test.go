@@ -120,6 +120,8 @@ func scriptCondition(cond string) (bool, error) {
 	switch cond {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "static":
+		return isStatic(), nil
 	case "cgroup":
 		return executor.New(nil).CanLimit(executor.Resources{Memory: 1 << 30, PIDs: 100}) == nil, nil
 	case "ids":

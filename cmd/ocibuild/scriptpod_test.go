@@ -47,6 +47,16 @@ func podSpec(work string, args, env []string) *specs.Spec {
 	}
 }
 
+// isStatic tells whether this program needs nothing of a root filesystem to start.
+func isStatic() bool {
+	f, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return f.Section(".interp") == nil
+}
+
 // cmdPod runs a program, mostly this one, in a container that runc makes of podSpec.
 func cmdPod(ts *testscript.TestScript, neg bool, args []string) {
 	if _, err := exec.LookPath("runc"); err != nil || os.Geteuid() != 0 {
@@ -54,11 +64,8 @@ func cmdPod(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	self, err := os.Executable()
 	ts.Check(err)
-	if f, err := elf.Open(self); err == nil {
-		defer f.Close()
-		if f.Section(".interp") != nil {
-			skip(ts, "needs a static test binary, without -race")
-		}
+	if !isStatic() {
+		skip(ts, "needs a static test binary, without -race")
 	}
 	work, err := filepath.EvalSymlinks(ts.MkAbs("."))
 	ts.Check(err)
