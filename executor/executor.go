@@ -30,6 +30,7 @@ func New(s *Snapshots) *Executor {
 	if s != nil && s.level.Mounts() { // without any it can still be asked what it could limit
 		e.spares.flags = usualNamespaces
 	}
+	e.spares.cgroups = func() (cgroups, error) { return e.cgroups() }
 	return e
 }
 

@@ -16,7 +16,8 @@ import (
 type initProcess struct {
 	cmd     *exec.Cmd
 	control *os.File
-	flags   uint64 // CLONE_NEW* that it was made with
+	flags   uint64  // CLONE_NEW* that it was made with
+	group   *cgroup // what it is in; nil if that is ours
 }
 
 // startInit starts one.
@@ -47,7 +48,7 @@ func startInit(flags uint64) (*initProcess, error) {
 		control.Close()
 		return nil, fmt.Errorf("start container: %w", explainClone(err))
 	}
-	return &initProcess{cmd, control, flags}, nil
+	return &initProcess{cmd: cmd, control: control, flags: flags}, nil
 }
 
 // tell gives the process its plan and the files that come with it, which it then has as
@@ -80,6 +81,27 @@ func (i *initProcess) tell(p *plan, files []*os.File) error {
 func (i *initProcess) discard() {
 	i.control.Close()
 	_ = i.cmd.Wait() // it ends by itself at the end of the socket
+	i.group.remove()
+}
+
+// close clears up after a process that has ended.
+func (i *initProcess) close() {
+	i.control.Close()
+	i.group.remove()
+}
+
+// count puts a process into a cgroup that counts memory, if there can be one. The kernel takes
+// milliseconds for that.
+func (i *initProcess) count(all cgroups) {
+	group, err := all.make(nil)
+	if err != nil {
+		return
+	}
+	if err := group.add(i.cmd.Process.Pid); err != nil {
+		group.remove()
+		return
+	}
+	i.group = group
 }
 
 // readPlan is the init process's side of tell.
@@ -152,6 +174,7 @@ type spares struct {
 	expected int // steps that are still to come
 	next     func() (*initProcess, error)
 	flags    uint64
+	cgroups  func() (cgroups, error)
 }
 
 // expect says how many steps are about to be run. For the first of them a process is
@@ -168,8 +191,19 @@ func (s *spares) begin() {
 	if s.next != nil || s.expected <= 0 {
 		return
 	}
-	s.next = sync.OnceValues(func() (*initProcess, error) { return startInit(s.flags) })
+	s.next = sync.OnceValues(s.start)
 	go s.next() //nolint:errcheck // whoever takes it hears of it
+}
+
+func (s *spares) start() (*initProcess, error) {
+	i, err := startInit(s.flags)
+	if err != nil {
+		return nil, err
+	}
+	if all, err := s.cgroups(); err == nil {
+		i.count(all)
+	}
+	return i, nil
 }
 
 // take gives a process in new namespaces, that was started before if possible.

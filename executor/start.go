@@ -19,11 +19,6 @@ type job struct {
 
 // start hands an init process the plan, and waits for its end and its report.
 func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
-	group, err := j.cgroups.make(p.limits)
-	defer group.remove()
-	if err != nil {
-		p.substitute(p.limits)
-	}
 	tty, err := j.terminal(p)
 	if err != nil {
 		return err
@@ -43,22 +38,22 @@ func (j job) start(ctx context.Context, p *plan, mnt *os.File) error {
 		streams.close()
 		return err
 	}
-	defer first.control.Close()
+	defer first.close()
 	end := first.cmd.Process.Kill
 	if p.Chroot {
 		end = first.control.Close // it then ends what the step has started, which would outlive it
 	}
 	defer context.AfterFunc(ctx, func() { _ = end() })() // it may have ended just now
 	defer j.relay(first.cmd.Process)()
-	r, err := j.follow(ctx, first, p, append(files, streams.theirs...), given{streams, tty}, group)
+	r, err := j.follow(ctx, first, p, append(files, streams.theirs...), given{streams, tty})
 	tty.wait()
 	if j.io.Used != nil && first.cmd.ProcessState != nil {
-		*j.io.Used = usageOf(first.cmd.ProcessState, group)
+		*j.io.Used = usageOf(first.cmd.ProcessState, first.group)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return outcome(r, err, group)
+	return outcome(r, err, first.group)
 }
 
 // outcome is what Run returns for a report, or for the reason why there is none.
@@ -94,9 +89,9 @@ func (j job) relay(to *os.Process) (stop func()) {
 }
 
 // follow hands an init process the plan, and waits for its end and its report.
-func (j job) follow(ctx context.Context, first *initProcess, p *plan, files []*os.File, to given, group *cgroup) (report, error) {
+func (j job) follow(ctx context.Context, first *initProcess, p *plan, files []*os.File, to given) (report, error) {
 	var r report
-	stop, err := j.settle(ctx, first, p, group)
+	stop, err := j.settle(ctx, first, p)
 	if err != nil {
 		to.streams.close()
 		to.terminal.begin() // and it ends
@@ -115,7 +110,7 @@ func (j job) follow(ctx context.Context, first *initProcess, p *plan, files []*o
 		first.control.Close()
 	}
 	if err != nil && p.Chroot {
-		group.kill() // no pid namespace ends what an init process that has died leaves
+		first.group.kill() // no pid namespace ends what an init process that has died leaves
 	}
 	waitErr := first.cmd.Wait()
 	copyErr := to.streams.wait()
@@ -136,16 +131,34 @@ type given struct {
 
 // settle gives an init process its cgroup, and connects its network, before it has
 // children.
-func (j job) settle(ctx context.Context, first *initProcess, p *plan, group *cgroup) (stop func(), err error) {
-	if group != nil {
-		if err := group.add(first.cmd.Process.Pid); err != nil {
-			return nil, err
-		}
+func (j job) settle(ctx context.Context, first *initProcess, p *plan) (stop func(), err error) {
+	if err := j.limit(first, p); err != nil {
+		return nil, err
 	}
 	if p.connector == nil {
 		return func() {}, nil
 	}
 	return p.connector.connect(ctx, first.cmd.Process.Pid)
+}
+
+// limit sees to it that an init process is in the cgroup that its plan asks for, or that the
+// plan does without.
+func (j job) limit(first *initProcess, p *plan) error {
+	if p.limits == nil && first.group != nil {
+		return nil
+	}
+	group, err := j.cgroups.make(p.limits)
+	if err != nil {
+		p.substitute(p.limits)
+		return nil
+	}
+	if err := group.add(first.cmd.Process.Pid); err != nil {
+		group.remove()
+		return err
+	}
+	first.group.remove() // it is empty now
+	first.group = group
+	return nil
 }
 
 // err is what Run returns for a report.
