@@ -119,7 +119,8 @@ func (p *part) read(ctx context.Context) error {
 // rewind lets the part begin anew.
 func (p *part) rewind() error {
 	p.stopHashing()
-	p.hash, p.size, p.buf, p.err = newHash(p.algorithm), 0, nil, nil
+	p.stopWriteBack()
+	p.hash, p.size, p.due, p.buf, p.err = newHash(p.algorithm), 0, 0, nil, nil
 	if err := p.store.disk.ask(opWrite, p.file.Name()); err != nil {
 		return err
 	}
@@ -164,6 +165,7 @@ func (p *part) suspend() {
 		_ = p.writeOut()
 	}
 	p.stopHashing()
+	p.stopWriteBack()
 	if p.err != nil || p.size < minPart || p.size >= p.want.Size {
 		p.Abort()
 		return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,6 +103,27 @@ func TestFetchContinues(t *testing.T) {
 	if fmt.Sprint(a.opens[:3]) != "[0 1048576 2097152]" {
 		t.Errorf("asked for %v", a.opens)
 	}
+}
+
+// TestFetchOfLargePartLeavesNothingRunning cuts a blob that the kernel has begun to write to the disk.
+func TestFetchOfLargePartLeavesNothingRunning(t *testing.T) {
+	s := newStore(t)
+	from, desc := newAway(3 * writebackStep)
+	from.cut = writebackStep + writebackStep/2
+	before := runtime.NumGoroutine()
+	if err := s.Fetch(t.Context(), desc, from.open); !errors.Is(err, errCut) {
+		t.Fatalf("got %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines more than before", runtime.NumGoroutine()-before)
+		}
+	}
+	from.cut = 0
+	if err := s.Fetch(t.Context(), desc, from.open); err != nil {
+		t.Fatal(err)
+	}
+	wantBlob(t, s, desc)
 }
 
 func TestFetchSmallPartIsDropped(t *testing.T) {
